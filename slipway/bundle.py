@@ -1,0 +1,129 @@
+"""What a bundle holds, typed: `bundle.json` tells a server everything it needs to answer.
+
+    bundle/
+      manifest.json       kind, digests, lineage
+      bundle.json         `BundleSpec` below
+      tokenizer.json      a fast tokenizer
+      cpu/model.onnx      one model per target
+      frontier.json       every variant that was tried: `Variant` below
+      expected.parquet    texts of the test split with the bundle's own answers: text, label (true), predicted, score, margin
+
+`expected.parquet` is what a load test sends and what its answers are checked against. It carries texts, which some teams
+may not copy; whoever can't, exports with `test_texts: 0` and gives the load test a file of its own.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from slipway.artifacts import Artifact, read_artifact
+from slipway.errors import ArtifactError
+
+SPEC = "bundle.json"
+TOKENIZER = "tokenizer.json"
+FRONTIER = "frontier.json"
+EXPECTED = "expected.parquet"
+
+
+class Tokenization(BaseModel):
+    """How a text becomes token numbers. `inputs` are the model's inputs, int64 `[batch, tokens]` each."""
+
+    model_config = ConfigDict(extra="forbid")
+    max_tokens: int
+    pad_token: str
+    pad_id: int
+    pad_type_id: int = 0
+    inputs: list[Literal["input_ids", "attention_mask", "token_type_ids"]]
+
+
+class Target(BaseModel):
+    """The model for one kind of machine and how to run it there.
+
+    `batch_invariant` False says that a row's logits depend on the rows beside it (dynamic quantization takes the
+    activations' range over the whole batch), so that rows are run one at a time to keep answers reproducible.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    model: str
+    precision: Literal["fp32", "int8", "fp16"]
+    engine: Literal["onnxruntime"] = "onnxruntime"
+    batch_invariant: bool = True
+    threads: int = 1
+
+
+class Check(BaseModel):
+    """One answer that the bundle must give; a server asks it of itself before it says that it is ready."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: str
+    label: str
+    score: float
+
+
+class BundleSpec(BaseModel):
+    """What `bundle.json` holds."""
+
+    model_config = ConfigDict(extra="forbid")
+    schema_version: int = 1
+    name: str
+    task: str
+    labels: list[str]
+    tokenization: Tokenization
+    temperature: float = 1.0
+    targets: dict[Literal["cpu", "gpu"], Target]
+    checks: list[Check]
+
+
+class Variant(BaseModel):
+    """One row of `frontier.json`: a way to make the model smaller or faster, and what it gave.
+
+    Latencies are medians in ms, throughput in texts/s; `conditions` says threads, batch and tokens.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    precision: str
+    engine: str
+    bytes: int
+    metric: str
+    dev: dict[str, Any]
+    loss_points: float
+    """Points (hundredths) of the metric on dev that it lost against the dense checkpoint; negative if it gained."""
+    agreement: float
+    """Share of dev texts that get the dense checkpoint's label."""
+    max_logit_difference: float
+    latency_ms: dict[str, float]
+    """`{"p50": …, "p95": …}` of one text at a time."""
+    speedup: float
+    """Dense PyTorch's p50 over this one's, measured interleaved in the same run."""
+    passed: bool
+    chosen: bool = False
+    verdict: str
+
+
+class Bundle:
+    """A verified bundle on disk."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+        self.path = artifact.path
+        try:
+            self.spec = BundleSpec.model_validate(artifact.json(SPEC))
+        except (ValidationError, ValueError, OSError) as error:
+            raise ArtifactError(f"{artifact.path / SPEC} can't be read: {error}") from error
+
+    @classmethod
+    def open(cls, path: Path, *, verify: bool = True) -> "Bundle":
+        """Open the bundle at `path`; raises `ArtifactError` if it isn't one or a file of it changed."""
+        return cls(read_artifact(path, "bundle", verify=verify))
+
+    def target(self, name: Literal["cpu", "gpu"]) -> Target:
+        """The model for a kind of machine."""
+        try:
+            return self.spec.targets[name]
+        except KeyError:
+            have = ", ".join(self.spec.targets)
+            raise ArtifactError(
+                f"{self.path} has no model for {name}, only for {have}; export it with --target {name}."
+            ) from None
