@@ -1,0 +1,210 @@
+"""Read a recipe and explain what is wrong with it: file, line, field, value, what is allowed, the nearest right name.
+
+pydantic knows what is wrong but not where it stands in the file; the YAML library knows where everything stands but
+not what it means. The file is therefore composed once into nodes, from which both the values and the line of every
+field are taken. YAML's silent traps are errors here: a key given twice, an anchor or tag that builds objects.
+"""
+
+import difflib
+import json
+import re
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from slipway.errors import RecipeError
+from slipway.recipe.sections import Recipe
+
+Path_ = tuple[str | int, ...]
+
+
+def load_recipe(file: Path) -> Recipe:
+    """Read and validate the recipe at `file`; relative `file:` references are taken from its folder.
+
+    Raises `RecipeError` that lists every problem, a line each.
+    """
+    node = _compose(file)
+    try:
+        values = _Loader.values(node)
+    except yaml.YAMLError as error:
+        raise RecipeError(_yaml_problem(file, error)) from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{file}: a recipe is a mapping of fields such as name, base and data.")
+    _anchor_files(values, file.parent)
+    try:
+        # JSON mode: YAML has no tuples, so that lists must be taken for them even where types are strict.
+        return Recipe.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        problems = [_explain(file, node, problem) for problem in error.errors()]
+        raise RecipeError("\n".join(dict.fromkeys(problems))) from error
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON schema of a recipe, for editors."""
+    schema = Recipe.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Slipway recipe", **schema}
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses duplicate keys and reads 1e-4 (YAML 1.2) as a number, 2024-01-01 and `no` as texts."""
+
+    yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def values(cls, node: yaml.Node | None) -> Any:
+        """The plain values of a composed document."""
+        if node is None:
+            return None
+        loader = cls("")
+        try:
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if not isinstance(key, str | int | float | bool | None):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
+    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("merge", r"^(?:<<)$", ["<"]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+
+
+def _compose(file: Path) -> yaml.Node | None:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = difflib.get_close_matches(file.name, _siblings(file), n=1)
+        hint = f" Did you mean {file.parent / near[0]}?" if near else ""
+        raise RecipeError(f"{file} does not exist.{hint}") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{file} is a directory; a recipe is one YAML file.") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{file} is not UTF-8 (byte {error.start}).") from error
+    except OSError as error:
+        raise RecipeError(f"{file} can't be read: {error.strerror}.") from error
+    try:
+        return typing.cast("yaml.Node | None", yaml.compose(text, Loader=_Loader))
+    except yaml.YAMLError as error:
+        raise RecipeError(_yaml_problem(file, error)) from error
+    except RecursionError:
+        raise RecipeError(f"{file} is nested too deeply to be a recipe.") from None
+
+
+def _siblings(file: Path) -> list[str]:
+    return [entry.name for entry in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+
+
+def _yaml_problem(file: Path, error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
+    return f"{where}: {getattr(error, 'problem', None) or error}."
+
+
+def _anchor_files(values: dict[Any, Any], folder: Path) -> None:
+    for section, keys in (("base", ("model",)), ("data", ("source", "test_source"))):
+        part = values.get(section)
+        for key in keys if isinstance(part, dict) else ():
+            reference = part.get(key)
+            if isinstance(reference, str) and reference.startswith("file:") and len(reference) > len("file:"):
+                path = Path(reference.removeprefix("file:")).expanduser()
+                part[key] = f"file:{path if path.is_absolute() else (folder / path).absolute()}"
+
+
+def _explain(file: Path, node: yaml.Node | None, problem: ErrorDetails) -> str:
+    location = tuple(part for part in problem["loc"] if not _is_union_arm(part))
+    field = ".".join(str(part) for part in location) or "recipe"
+    line = _line_of(node, location)
+    return f"{file}:{line}: {field}: {_reason(problem, location)}"
+
+
+def _is_union_arm(part: str | int) -> bool:
+    return isinstance(part, str) and ("[" in part or part in ("constrained-str", "function-after"))
+
+
+def _reason(problem: ErrorDetails, location: Path_) -> str:
+    kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
+    shown = _shorten(value)
+    if kind == "extra_forbidden":
+        allowed = _fields_at(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return f"unknown field.{hint} Allowed: {', '.join(allowed)}."
+    if kind == "missing":
+        return "is required and is not there."
+    if kind == "literal_error":
+        allowed = [word.strip().strip("'") for word in context["expected"].replace(" or ", ", ").split(",")]
+        near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return f"{shown} is not allowed; allowed: {', '.join(allowed)}.{hint}"
+    if kind == "value_error":
+        return f"{str(context['error']).rstrip('.')}."
+    if kind.endswith(("_type", "_parsing")):
+        return f"{shown} is {_type_name(value)}; {problem['msg'].removeprefix('Input ')}."
+    return f"{shown}: {problem['msg'].removeprefix('Input ')}."
+
+
+def _shorten(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _type_name(value: Any) -> str:
+    names = {str: "a text", bool: "true/false", int: "a whole number", float: "a number", list: "a list", dict: "a mapping"}
+    return names.get(type(value), "empty")
+
+
+def _fields_at(location: Path_) -> Sequence[str]:
+    """Names of the fields that the recipe has at `location`."""
+    model: type[BaseModel] = Recipe
+    for part in location:
+        found = model.model_fields.get(str(part))
+        nested = next(_models_in(found.annotation), None) if found else None
+        if nested is None:
+            return []
+        model = nested
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is not None:
+        for argument in typing.get_args(annotation):
+            yield from _models_in(argument)
+
+
+def _line_of(node: yaml.Node | None, location: Path_) -> int:
+    """Line (from 1) of the deepest part of `location` that the file has."""
+    line = 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            entry = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if entry is None:
+                return line
+            line, node = entry[0].start_mark.line + 1, entry[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line

@@ -1,0 +1,253 @@
+"""What a recipe may say: one pydantic model per stage, every field with its default, its range and its reason.
+
+Stages take their section, never the whole recipe, so that a change to one section makes only the stages behind it run
+again.
+"""
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from slipway.references import Reference
+from slipway.tasks import TASKS, get_task
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits")]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _known_task(name: str) -> str:
+    if name not in TASKS:
+        raise ValueError(f"is not a task; allowed: {', '.join(sorted(TASKS))}")
+    return name
+
+
+def _reference(text: str) -> str:
+    Reference.parse(text)
+    return text
+
+
+AssetReference = Annotated[
+    str,
+    AfterValidator(_reference),
+    Field(description="hub:org/name@revision, file:path, or pypi:name==version/path"),
+]
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class Base(Section):
+    """The checkpoint to fine-tune."""
+
+    model: AssetReference
+    sha256: Sha256 | None = None
+    """Digest of what is fetched: the file for `pypi:` and for a `file:`, the tree for a directory or `hub:`."""
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        _require_pin(self.model, self.sha256)
+        return self
+
+
+class Split(Section):
+    """Shares of the table; what is left after dev and test trains."""
+
+    dev: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _something_left(self) -> Self:
+        if self.dev + self.test > 0.9:
+            raise ValueError(f"dev + test is {self.dev + self.test:g}; at least 0.1 of the table must be left to train")
+        return self
+
+
+class Data(Section):
+    """A labelled table: where it is, which columns matter, how it is split."""
+
+    source: AssetReference
+    """The table; a `*` in the last part of the path takes every file that matches."""
+    sha256: Sha256 | None = None
+    """Digest of what is fetched: the file for `pypi:` and for a `file:`, the tree for a directory or `hub:`."""
+    test_source: AssetReference | None = None
+    """A table of its own for test; otherwise test is split off `source`."""
+    test_sha256: Sha256 | None = None
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "dataset", "ratings"] = "auto"
+    """`dataset`: a Hugging Face dataset; `ratings`: tab-separated id, mean rating, text. `auto` goes by the file's name."""
+    subset: str | None = None
+    """Configuration of a Hugging Face dataset that has several."""
+    text: str = "text"
+    """Name of the text column."""
+    label: str = "label"
+    """Name of the label column."""
+    time: str | None = None
+    """Name of a time column (ISO 8601 or a number): the split is then chronological, the oldest rows train."""
+    classes: dict[str, tuple[float | None, float | None]] | None = None
+    """For a numeric label: class → [from, to), null for no bound. For example `negative: [null, -0.5]`."""
+    split: Split = Split()
+    max_rows: Annotated[int, Field(ge=10)] | None = None
+    """Take a random sample of this many rows (after duplicates are removed)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _require_pin(self.source, self.sha256)
+        if self.test_source is not None:
+            _require_pin(self.test_source, self.test_sha256)
+        elif self.test_sha256 is not None:
+            raise ValueError("test_sha256 is given without test_source")
+        if self.text == self.label:
+            raise ValueError(f"text and label name the same column {self.text!r}")
+        if self.format == "ratings" and self.classes is None:
+            raise ValueError("format 'ratings' needs classes (which range of the rating is which label)")
+        if self.classes is not None:
+            _check_ranges(self.classes)
+        return self
+
+
+class Train(Section):
+    """Fine-tuning."""
+
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 3.0
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-5
+    head_learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """For the new classification head; by default the same as the encoder's."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Decoupled, on matrices only: not on biases nor on normalization weights."""
+    warmup: Fraction = 0.1
+    """Share of the steps over which the learning rate rises."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    label_smoothing: Fraction = 0.0
+    max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128
+    """Longer texts are cut."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 autocast where the processor multiplies it natively."""
+    metric: str = "macro_f1"
+    """Picks the best checkpoint on dev: accuracy, macro_f1 or mcc."""
+    evaluations_per_epoch: Annotated[int, Field(ge=1, le=100)] = 2
+    patience: Annotated[int, Field(ge=1)] = 4
+    """Stop after this many evaluations without a gain; the best weights are restored either way."""
+
+
+class Export(Section):
+    """From checkpoint to bundle."""
+
+    target: Literal["cpu"] = "cpu"
+    budget: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Points (hundredths) of the metric on dev that compression may lose."""
+    metric: str = "macro_f1"
+    variants: Annotated[list[Literal["fp32", "fused", "int8"]], Field(min_length=1)] = ["fp32", "fused", "int8"]
+    """What to try: plain ONNX, its fused graph, and the fused graph quantized to int8."""
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Share of dev texts that must keep the dense checkpoint's label."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """Per model instance; latency is measured with as many."""
+    test_texts: Annotated[int, Field(ge=0)] = 2000
+    """Most rows of the test split that the bundle carries for load tests; 0 leaves texts out of it."""
+
+
+class Serve(Section):
+    """The endpoint."""
+
+    layout: Literal["fused"] = "fused"
+    """`fused`: tokenize, run and decode in one model."""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """HTTP and gRPC share it; 0 takes a free one."""
+    instances: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Copies of the model; by default one for each core that the bundle's threads leave."""
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Per instance; by default what the bundle was measured with."""
+    max_body_bytes: Annotated[int, Field(ge=1024, le=3_000_000)] = 1_048_576
+    """A larger request is refused with 413. Triton's JSON parser does not survive 4 MiB."""
+    max_connections: Annotated[int, Field(ge=1)] = 4096
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """A request that takes longer is answered with 504."""
+
+
+class Slo(Section):
+    """Service-level objective; a line that is left out is not judged."""
+
+    p50_ms: Annotated[float, Field(gt=0)] | None = None
+    p95_ms: Annotated[float, Field(gt=0)] | None = None
+    p99_ms: Annotated[float, Field(gt=0)] | None = None
+    error_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of requests that may fail; a wrong label is a failure."""
+
+
+class LoadTest(Section):
+    """Open-loop load: arrivals come on a schedule, whatever the server does."""
+
+    rate: Annotated[float, Field(gt=0, le=1_000_000)] = 20.0
+    """Requests/s, all protocols together."""
+    duration_s: Annotated[float, Field(gt=0, le=86_400)] = 30.0
+    warmup_s: Annotated[float, Field(ge=0, le=3600)] = 3.0
+    """Load before the measured window, not counted."""
+    arrivals: Literal["poisson", "constant"] = "poisson"
+    protocols: Annotated[list[Literal["grpc", "http"]], Field(min_length=1)] = ["grpc", "http"]
+    """Each arrival takes one of them, at random."""
+    seed: int = 0
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    max_dispatch_lag_ms: Annotated[float, Field(gt=0)] = 20.0
+    """If the generator's own delay (p99) is larger, the run is invalid."""
+    slo: Slo = Slo()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.protocols)) != len(self.protocols):
+            raise ValueError("protocols names one of them twice")
+        return self
+
+
+class Recipe(Section):
+    """Everything about a run."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+    """Names the run's folder and the served model."""
+    task: Annotated[str, AfterValidator(_known_task)] = "sequence-classification"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    base: Base
+    data: Data
+    train: Train = Train()
+    export: Export = Export()
+    serve: Serve = Serve()
+    loadtest: LoadTest = LoadTest()
+
+    @model_validator(mode="after")
+    def _metrics_of_the_task(self) -> Self:
+        allowed = get_task(self.task).metrics
+        for section, metric in (("train", self.train.metric), ("export", self.export.metric)):
+            if metric not in allowed:
+                raise ValueError(f"{section}.metric {metric!r} is not a metric of {self.task}; allowed: {', '.join(allowed)}")
+        return self
+
+    def stage_inputs(self, stage: str) -> dict[str, Any]:
+        """The part of the recipe that `stage`'s result depends on."""
+        sections = {"train": ("name", "task", "seed", "base", "data", "train")}.get(stage, ("name", stage))
+        return self.model_dump(mode="json", include=set(sections))
+
+
+def _require_pin(reference: str, sha256: str | None) -> None:
+    parsed = Reference.parse(reference)
+    if parsed.scheme == "pypi" and sha256 is None:
+        raise ValueError(f"{reference} needs a sha256 beside it: a package index can't be trusted to stay the same")
+
+
+def _check_ranges(classes: dict[str, tuple[float | None, float | None]]) -> None:
+    if len(classes) < 2:
+        raise ValueError("classes needs at least two")
+    bounds = sorted(
+        (-math.inf if low is None else low, math.inf if high is None else high, name)
+        for name, (low, high) in classes.items()
+    )
+    for low, high, name in bounds:
+        if low >= high:
+            raise ValueError(f"class {name!r} is empty: from {low:g} is not below to {high:g}")
+    for (_, high, name), (low, _, following) in zip(bounds, bounds[1:], strict=False):
+        if low < high:
+            raise ValueError(f"classes {name!r} and {following!r} overlap")
