@@ -22,6 +22,8 @@ from slipway.tasks import get_task
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
+_MAX_BATCH = 32
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -78,10 +80,19 @@ class Predictor:
         """Raw logits `[texts, labels]`."""
         if not texts:
             return np.zeros((0, len(self._spec.labels)), dtype=np.float32)
-        groups = [texts] if self._target.batch_invariant else [[text] for text in texts]
-        rows = [self._session.run(["logits"], self._encode(group))[0] for group in groups]
-        result: FloatArray = np.concatenate(rows).astype(np.float32, copy=False)
+        if not self._target.batch_invariant:
+            return np.concatenate([self._run([text]) for text in texts])
+        # Neighbours of similar length: little padding, and a long list takes bounded memory.
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        result = np.empty((len(texts), len(self._spec.labels)), dtype=np.float32)
+        for start in range(0, len(order), _MAX_BATCH):
+            rows = order[start : start + _MAX_BATCH]
+            result[rows] = self._run([texts[row] for row in rows])
         return result
+
+    def _run(self, texts: Sequence[str]) -> FloatArray:
+        logits: FloatArray = self._session.run(["logits"], self._encode(texts))[0]
+        return logits.astype(np.float32, copy=False)
 
 
 def open_session(model: Path, threads: int) -> Any:

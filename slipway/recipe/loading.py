@@ -159,7 +159,8 @@ def _reason(problem: ErrorDetails, location: Path_) -> str:
     if kind == "value_error":
         return f"{str(context['error']).rstrip('.')}."
     if kind.endswith(("_type", "_parsing")):
-        return f"{shown} is {_type_name(value)}; {problem['msg'].removeprefix('Input ')}."
+        wanted = problem["msg"].removeprefix("Input ").replace("an object", "a mapping")
+        return f"{shown} is {_type_name(value)}; {wanted}."
     return f"{shown}: {problem['msg'].removeprefix('Input ')}."
 
 

@@ -13,6 +13,7 @@ from slipway.references import Reference
 from slipway.tasks import TASKS, get_task
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits")]
+VariantName = Literal["fp32", "fused", "int8", "int8-fused"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -141,8 +142,8 @@ class Export(Section):
     budget: Annotated[float, Field(ge=0, le=100)] = 1.0
     """Points (hundredths) of the metric on dev that compression may lose."""
     metric: str = "macro_f1"
-    variants: Annotated[list[Literal["fp32", "fused", "int8"]], Field(min_length=1)] = ["fp32", "fused", "int8"]
-    """What to try: plain ONNX, its fused graph, and the fused graph quantized to int8."""
+    variants: Annotated[list[VariantName], Field(min_length=1)] = ["fp32", "fused", "int8", "int8-fused"]
+    """What to try: plain ONNX, its graph fused ahead of time, and either quantized to int8."""
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Share of dev texts that must keep the dense checkpoint's label."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1

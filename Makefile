@@ -1,0 +1,47 @@
+# Two commands are all a newcomer needs: `make demo` and `make test`. Both set up .venv first if it isn't there.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# An installed torch of your own choice (another build, CUDA) is left alone: make setup TORCH="torch==2.13.0 --index-url …"
+TORCH ?= torch==2.13.0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format check lock clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/'
+
+setup: $(VENV)/.ready ## Set up .venv with everything
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
+	  || { echo "Slipway needs Python 3.11 or 3.12; choose one: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet --constraint constraints.txt $(TORCH)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	@touch $@
+
+demo: setup ## From labelled text to a load-tested endpoint, on real data
+	$(BIN)/slipway run examples/reviews.yaml
+
+test: setup ## All tests
+	$(BIN)/pytest
+
+lint: setup ## Style, types and the import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test ## What CI runs
+
+format: setup ## Rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## Write constraints.txt from the versions in .venv
+	$(BIN)/pip freeze --exclude-editable --exclude pip --exclude setuptools --exclude wheel \
+	  | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > constraints.txt
+
+clean: ## Remove .venv, caches and runs
+	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

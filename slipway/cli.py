@@ -1,0 +1,328 @@
+"""The command line: thin. It reads options, calls `slipway.pipeline`, and turns errors into one line and an exit code.
+
+Progress and remarks go to stderr, results to stdout. click rather than typer: the exit codes here have meanings (2 is a
+missed objective, 3 a failed export gate), and click lets its own usage errors be given another one.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from slipway import __version__, pipeline
+from slipway.artifacts import Artifact, is_full_disk, lineage, read_artifact
+from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_SLO_MISSED, LoadTestError, SlipwayError
+from slipway.progress import console, say
+from slipway.recipe import Export, LoadTest, Recipe, Serve, load_recipe, recipe_schema
+
+_EXTRAS = {
+    "torch": "train", "transformers": "train", "accelerate": "train", "sklearn": "train", "datasets": "train",
+    "safetensors": "train", "huggingface_hub": "train", "optimum": "export", "onnx": "export",
+    "onnxruntime": "serve", "tokenizers": "serve", "pytriton": "serve", "envoy": "serve", "psutil": "serve",
+    "tritonclient": "serve", "locust": "loadtest", "matplotlib": "report", "jinja2": "report",
+}  # fmt: skip
+
+FOLDER = click.Path(path_type=Path)
+RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception, so that everything on the way out cleans up behind itself."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="slipway")
+def cli() -> None:
+    """Labelled text in; a small, fast, proven and safe inference endpoint out."""
+
+
+@cli.command()
+@RECIPE
+@click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Folder that runs are kept in.")
+@click.option("--force", type=click.Choice(pipeline.STAGES), help="Make this stage's artifact again, and all after it.")
+def run(recipe: Path, runs: Path, force: str | None) -> None:
+    """Go the whole way: train, export, serve, load-test, report."""
+    loaded = load_recipe(recipe)
+    folder = pipeline.RunFolder(runs / loaded.name)
+
+    def forced(stage: str) -> bool:
+        return force is not None and pipeline.STAGES.index(stage) >= pipeline.STAGES.index(force)
+
+    pipeline.train(loaded, folder.checkpoint, force=forced("train"))
+    pipeline.export(folder.checkpoint, folder.bundle, loaded.export, force=forced("export"))
+    verdict = pipeline.load_test(
+        folder.bundle,
+        folder.verdict,
+        loaded.serve,
+        loaded.loadtest,
+        folder.repository,
+        force=forced("serve") or forced("loadtest"),
+    )
+    page = pipeline.report(folder.path, folder.report, force=forced("report"))
+    _print_summary(folder.path)
+    say(f"Report: {(page.path / 'report.html').resolve()}")
+    say(f"Serve it: slipway serve {folder.bundle}")
+    _exit_by(verdict)
+
+
+@cli.command()
+@RECIPE
+@click.option("--out", type=FOLDER, help="Where to write the checkpoint; by default runs/NAME/checkpoint.")
+@click.option("--force", is_flag=True, help="Train even if the checkpoint there is up to date.")
+def train(recipe: Path, out: Path | None, force: bool) -> None:
+    """Recipe → checkpoint: fine-tune the base on the labelled table."""
+    loaded = load_recipe(recipe)
+    artifact = pipeline.train(loaded, out or Path("runs") / loaded.name / "checkpoint", force=force)
+    _print_artifact(artifact)
+
+
+@cli.command()
+@click.argument("checkpoint", type=FOLDER)
+@click.option("--recipe", type=FOLDER, help="Take the settings of its export section.")
+@click.option("--target", type=click.Choice(["cpu"]), help="Kind of machine that will serve.")
+@click.option("--budget", type=float, help="Points of the dev metric that may be lost.")
+@click.option("--threads", type=int, help="Threads per model instance.")
+@click.option("--out", type=FOLDER, help="Where to write the bundle; by default beside the checkpoint.")
+@click.option("--force", is_flag=True, help="Export even if the bundle there is up to date.")
+def export(checkpoint: Path, recipe: Path | None, out: Path | None, force: bool, **options: Any) -> None:
+    """Checkpoint → bundle: ONNX, fused, quantized, measured, chosen."""
+    section = _override(Export, load_recipe(recipe).export if recipe else Export(), options)
+    artifact = pipeline.export(checkpoint, out or checkpoint.absolute().parent / "bundle", section, force=force)
+    _print_artifact(artifact)
+
+
+@cli.command()
+@click.argument("bundle", type=FOLDER)
+@click.option("--recipe", type=FOLDER, help="Take the settings of its serve section.")
+@click.option("--host", help="Address to listen on; 127.0.0.1 unless told.")
+@click.option("--port", type=int, help="Port for HTTP and gRPC; 8080 unless told, 0 takes a free one.")
+@click.option("--instances", type=int, help="Copies of the model.")
+@click.option("--threads", type=int, help="Threads per copy.")
+@click.option("--repository", type=FOLDER, help="Where to write the repository; by default beside the bundle.")
+def serve(bundle: Path, recipe: Path | None, repository: Path | None, **options: Any) -> None:
+    """Bundle → endpoint: Triton behind Envoy, until Ctrl-C."""
+    import serving
+
+    section = _override(Serve, load_recipe(recipe).serve if recipe else Serve(), options)
+    serving.serve(bundle, section, repository)
+
+
+@cli.command()
+@click.argument("bundle", type=FOLDER)
+@click.option("--recipe", type=FOLDER, help="Take the settings of its loadtest section.")
+@click.option("--address", default="127.0.0.1:8080", show_default=True, help="host:port of the endpoint.")
+@click.option("--rate", type=float, help="Requests/s.")
+@click.option("--duration", "duration_s", type=float, help="Seconds that are measured.")
+@click.option("--warmup", "warmup_s", type=float, help="Seconds of load before that.")
+@click.option("--arrivals", type=click.Choice(["poisson", "constant"]), help="Arrival process.")
+@click.option("--protocol", "protocols", type=click.Choice(["grpc", "http"]), multiple=True, help="May be repeated.")
+@click.option("--seed", type=int, help="Of the schedule and the order of texts.")
+@click.option("--slo", multiple=True, metavar="NAME=LIMIT", help="p50_ms, p95_ms, p99_ms or error_rate; may be repeated.")
+@click.option("--texts", type=FOLDER, help="Parquet file with text and predicted, instead of the bundle's own.")
+@click.option("--allow-remote", is_flag=True, help="Drive load at an address that is not this machine's; it must be yours.")
+@click.option("--out", type=FOLDER, help="Where to write the verdict; by default beside the bundle.")
+def loadtest(
+    bundle: Path,
+    recipe: Path | None,
+    address: str,
+    slo: tuple[str, ...],
+    texts: Path | None,
+    allow_remote: bool,
+    out: Path | None,
+    **options: Any,
+) -> None:
+    """Endpoint → verdict: open-loop load, answers checked. Exit code 2 if the objective is missed."""
+    import loadtests
+    from slipway.bundle import Bundle
+
+    section = load_recipe(recipe).loadtest if recipe else LoadTest()
+    if options["protocols"]:
+        options["protocols"] = list(options["protocols"])
+    else:
+        del options["protocols"]
+    if slo:
+        options["slo"] = section.slo.model_dump(mode="json") | dict(_parse_objective(text) for text in slo)
+    section = _override(LoadTest, section, options)
+    verdict = loadtests.run(
+        Bundle.open(bundle),
+        address,
+        section,
+        out or bundle.absolute().parent / "verdict",
+        texts=texts,
+        allow_remote=allow_remote,
+    )
+    console.print(loadtests.summary(verdict))
+    _print_artifact(verdict)
+    _exit_by(verdict)
+
+
+@cli.command()
+@click.argument("run_or_artifact", type=FOLDER)
+@click.option("--out", type=FOLDER, help="Where to write it; by default a folder report beside the artifacts.")
+@click.option("--force", is_flag=True, help="Write it even if the report there is up to date.")
+def report(run_or_artifact: Path, out: Path | None, force: bool) -> None:
+    """Artifacts → report.html: one self-contained page."""
+    is_run = run_or_artifact.is_dir() and not (run_or_artifact / "manifest.json").exists()
+    default = run_or_artifact / "report" if is_run else run_or_artifact.absolute().parent / "report"
+    artifact = pipeline.report(run_or_artifact, out or default, force=force)
+    _print_summary(run_or_artifact)
+    click.echo((artifact.path / "report.html").resolve())
+
+
+@cli.command()
+@click.argument("artifact", type=FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
+def show(artifact: Path, as_json: bool) -> None:
+    """Print an artifact's manifest and lineage, after checking every digest."""
+    found = read_artifact(artifact)
+    if as_json:
+        click.echo(found.manifest.model_dump_json(indent=2))
+        return
+    manifest = found.manifest
+    click.echo(f"{manifest.kind} {manifest.name}  {found.path}")
+    click.echo(f"  digest   {found.digest}")
+    click.echo(f"  created  {manifest.created}")
+    for name, value in manifest.metrics.items():
+        click.echo(f"  {name}  {value:.4f}" if isinstance(value, float) else f"  {name}  {value}")
+    click.echo("files")
+    width = max((len(name) for name in manifest.files), default=0)
+    for name, record in manifest.files.items():
+        click.echo(f"  {name:<{width}}  {record.bytes:>12,} B  sha256 {record.sha256[:16]}…")
+    click.echo("made by")
+    for line in json.dumps(manifest.recipe, indent=2, ensure_ascii=False).splitlines():
+        click.echo(f"  {line}")
+    click.echo("versions  " + ", ".join(f"{name} {version}" for name, version in manifest.versions.items()))
+    click.echo("lineage")
+    click.echo(f"  {manifest.kind} {found.digest[:16]}…  {found.path}")
+    for depth, parent, on_disk in lineage(found):
+        where = str(on_disk.path) if on_disk else f"not on disk as it was (was at {parent.path})"
+        click.echo(f"  {'  ' * depth}└─ {parent.kind} {parent.digest[:16]}…  {where}")
+
+
+@cli.group()
+def recipe() -> None:
+    """Look at recipes."""
+
+
+@recipe.command("schema")
+def recipe_schema_command() -> None:
+    """Print the JSON schema of recipes, for editors."""
+    click.echo(json.dumps(recipe_schema(), indent=2, ensure_ascii=False))
+
+
+@recipe.command("check")
+@RECIPE
+def recipe_check(recipe: Path) -> None:
+    """Validate a recipe and print it with every default filled in."""
+    click.echo(json.dumps(load_recipe(recipe).model_dump(mode="json"), indent=2, ensure_ascii=False))
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Entry point: runs the command line and exits with a code of `slipway.errors`."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        with _sigterm_unwinds():
+            cli.main(arguments, prog_name="slipway", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return EXIT_INVALID
+    except SlipwayError as error:
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted; nothing half-written was left behind.", EXIT_INTERRUPTED)
+    except _Terminated:
+        return _fail("terminated; nothing half-written was left behind.", 128 + signal.SIGTERM)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        return _fail(f"this command needs {error.name}; install it with: pip install 'slipway[{extra}]'", EXIT_INVALID)
+    except Exception as error:
+        if is_full_disk(error):
+            where = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
+            return _fail(f"no space left on device{where}; nothing half-written was kept.", EXIT_INVALID)
+        if isinstance(error, OSError) and error.filename is not None:
+            return _fail(f"{error.filename}: {error.strerror}.", EXIT_INVALID)
+        raise
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    for line in message.splitlines():
+        console.print(f"error: {line}", markup=False, soft_wrap=True, style="red")
+    return code
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    def unwind(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _override(section_type: type[Any], section: Any, options: dict[str, Any]) -> Any:
+    """`section` with the options that were given; validated as if they stood in a recipe."""
+    from pydantic import ValidationError
+
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return section_type.model_validate_json(json.dumps(section.model_dump(mode="json") | given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).removesuffix("_s").replace("_", "-") if first["loc"] else "options"
+        raise SlipwayError(f"{option}: {json.dumps(first['input'])}: {first['msg'].removeprefix('Input ')}.") from error
+
+
+def _parse_objective(text: str) -> tuple[str, float]:
+    name, equals, limit = text.partition("=")
+    aliases = {"p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms"}
+    try:
+        return aliases.get(name, name), float(limit.removesuffix("ms"))
+    except ValueError:
+        raise SlipwayError(f"--slo {text!r} is not NAME=LIMIT, such as p99_ms=50 or error_rate=0.") from None
+
+
+def _print_artifact(artifact: Artifact) -> None:
+    figures = ", ".join(
+        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in artifact.manifest.metrics.items()
+    )
+    say(f"{artifact.manifest.kind}: {figures}")
+    click.echo(artifact.path)
+
+
+def _print_summary(run: Path) -> None:
+    from rich.console import Console
+
+    from slipway.report import collect, summary_table
+
+    Console(highlight=False).print(summary_table(collect(run)))
+
+
+def _exit_by(verdict: Artifact) -> None:
+    content = verdict.json("verdict.json")
+    if content["outcome"] == "invalid":
+        raise LoadTestError(f"the load test is invalid: {content['reason']}")
+    if content["outcome"] == "missed":
+        say(content["reason"])
+        raise click.exceptions.Exit(EXIT_SLO_MISSED)

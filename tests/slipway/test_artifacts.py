@@ -1,0 +1,183 @@
+"""Artifacts: whole or not at all, verified when read, walked back to their data."""
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slipway.artifacts import (
+    Artifact,
+    inputs_digest,
+    is_full_disk,
+    lineage,
+    parent_of_kind,
+    read_artifact,
+    reusable,
+    write_artifact,
+)
+from slipway.errors import ArtifactError
+
+pytestmark = pytest.mark.unit
+
+
+def make(path: Path, kind: str = "checkpoint", parents: list[Artifact] | None = None, text: str = "weights") -> Artifact:
+    with write_artifact(path, kind, name="reviews", inputs="abc", parents=parents) as draft:  # type: ignore[arg-type]
+        (draft.path / "model.bin").write_text(text, encoding="utf-8")
+        draft.write_json("labels.json", ["差评", "好评"])
+        draft.metrics["accuracy"] = 0.75
+    return read_artifact(path)
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "checkpoint")
+    assert artifact.json("labels.json") == ["差评", "好评"]
+    assert artifact.manifest.metrics == {"accuracy": 0.75}
+    assert set(artifact.manifest.files) == {"model.bin", "labels.json"}
+
+
+def test_a_changed_file_is_named(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "checkpoint")
+    (artifact.path / "model.bin").write_text("weighTs", encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"model\.bin has changed"):
+        read_artifact(artifact.path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "checkpoint")
+    (artifact.path / "model.bin").unlink()
+    with pytest.raises(ArtifactError, match=r"model\.bin is missing"):
+        read_artifact(artifact.path)
+
+
+def test_an_added_file_is_named(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "checkpoint")
+    (artifact.path / "payload.py").touch()
+    with pytest.raises(ArtifactError, match=r"payload\.py does not belong"):
+        read_artifact(artifact.path)
+
+
+def test_the_wrong_kind_is_refused(tmp_path: Path) -> None:
+    make(tmp_path / "checkpoint")
+    with pytest.raises(ArtifactError, match="is a checkpoint, not a bundle"):
+        read_artifact(tmp_path / "checkpoint", "bundle")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"kind": "checkpoint"}'])
+def test_a_broken_manifest_is_one_clear_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ArtifactError, match="can't be read"):
+        read_artifact(tmp_path)
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError, OSError])
+def test_a_writer_that_fails_leaves_the_old_artifact_and_nothing_else(
+    tmp_path: Path, failure: type[BaseException]
+) -> None:
+    old = make(tmp_path / "checkpoint")
+    with pytest.raises(failure), write_artifact(old.path, "checkpoint", name="reviews", inputs="new") as draft:
+        (draft.path / "model.bin").write_text("half")
+        raise failure
+    assert read_artifact(old.path).digest == old.digest
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_folder_that_is_no_artifact_is_never_replaced(tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis.doc"
+    thesis.write_text("years of work")
+    with pytest.raises(ArtifactError, match="not an artifact"), write_artifact(tmp_path, "report", name="r", inputs="i"):
+        pass
+    assert thesis.read_text() == "years of work"
+
+
+def test_what_a_killed_writer_left_is_cleared_by_the_next(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / f".checkpoint.tmp-{ended.pid}-xyz").mkdir()
+    make(tmp_path / "checkpoint")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_an_old_artifact_set_aside_by_a_killed_writer_is_put_back(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    old = make(tmp_path / "checkpoint")
+    old.path.rename(tmp_path / f".checkpoint.old-{ended.pid}")
+    with pytest.raises(RuntimeError), write_artifact(old.path, "checkpoint", name="reviews", inputs="new"):
+        raise RuntimeError
+    assert read_artifact(tmp_path / "checkpoint").digest == old.digest
+
+
+def test_lineage_leads_from_a_verdict_to_its_checkpoint(tmp_path: Path) -> None:
+    checkpoint = make(tmp_path / "checkpoint")
+    bundle = make(tmp_path / "bundle", "bundle", [checkpoint])
+    verdict = make(tmp_path / "verdict", "verdict", [bundle])
+    assert [(depth, parent.kind) for depth, parent, _ in lineage(verdict)] == [(1, "bundle"), (2, "checkpoint")]
+    found = parent_of_kind(verdict, "checkpoint")
+    assert found is not None
+    assert found.digest == checkpoint.digest
+
+
+def test_lineage_does_not_lead_to_a_parent_that_was_made_again(tmp_path: Path) -> None:
+    bundle = make(tmp_path / "bundle", "bundle", [make(tmp_path / "checkpoint")])
+    make(tmp_path / "checkpoint", text="other weights")
+    assert [found for _, _, found in lineage(bundle)] == [None]
+
+
+def test_an_artifact_is_reused_only_for_the_same_inputs_and_intact(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "checkpoint")
+    assert reusable(artifact.path, "checkpoint", "abc") is not None
+    assert reusable(artifact.path, "checkpoint", "abd") is None
+    (artifact.path / "model.bin").write_text("altered")
+    assert reusable(artifact.path, "checkpoint", "abc") is None
+
+
+def test_inputs_depend_on_recipe_parents_and_outside_content(tmp_path: Path) -> None:
+    parent = make(tmp_path / "checkpoint")
+    digests = {
+        inputs_digest("export", {"budget": 1}, [parent]),
+        inputs_digest("export", {"budget": 2}, [parent]),
+        inputs_digest("export", {"budget": 1}, []),
+        inputs_digest("training", {"budget": 1}, [parent]),
+        inputs_digest("export", {"budget": 1}, [parent], assets={"data": "1"}),
+    }
+    assert len(digests) == 5
+    assert inputs_digest("export", {"budget": 1}, [parent]) in digests
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounting needs root")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_keeps_the_old_artifact_and_nothing_half_written(small_disk: Path) -> None:
+    old = make(small_disk / "checkpoint")
+    with (
+        pytest.raises(OSError, match="No space left") as caught,
+        write_artifact(old.path, "checkpoint", name="reviews", inputs="new") as draft,
+    ):
+        (draft.path / "model.bin").write_bytes(os.urandom(2 << 20))
+    assert is_full_disk(caught.value)
+    assert read_artifact(old.path).digest == old.digest
+    assert [entry.name for entry in small_disk.iterdir()] == ["checkpoint"]
+
+
+def test_a_full_disk_is_recognised_behind_a_librarys_own_error() -> None:
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as cause:
+            raise RuntimeError("writing tensors failed") from cause
+    except RuntimeError as error:
+        assert is_full_disk(error)
+    assert is_full_disk(RuntimeError("IoError(Os { code: 28, message: No space left on device })"))
+    assert not is_full_disk(OSError(errno.EACCES, "denied"))

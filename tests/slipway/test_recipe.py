@@ -1,0 +1,133 @@
+"""A wrong recipe is refused before any work starts, with all that a person needs to mend it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from slipway.errors import RecipeError
+from slipway.recipe import Recipe, load_recipe, recipe_schema
+
+pytestmark = pytest.mark.unit
+
+RECIPE = """\
+name: reviews
+base:
+  model: file:base
+data:
+  source: file:reviews.csv
+  label: stars
+train:
+  epochs: 2
+"""
+
+
+def problem_of(tmp_path: Path, text: str) -> str:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(file)
+    return str(caught.value)
+
+
+def test_defaults_fill_what_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(RECIPE, encoding="utf-8")
+    recipe = load_recipe(file)
+    assert recipe.train.epochs == 2
+    assert recipe.loadtest.protocols == ["grpc", "http"]
+
+
+def test_files_are_taken_from_the_recipes_folder(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(RECIPE, encoding="utf-8")
+    assert load_recipe(file).data.source == f"file:{tmp_path}/reviews.csv"
+
+
+def test_the_recipe_of_the_demo_is_valid() -> None:
+    recipe = load_recipe(Path(__file__).parents[2] / "examples" / "reviews.yaml")
+    assert list(recipe.data.classes or {}) == ["negative", "neutral", "positive"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("epochs: 2", "epoch: 2"), ["recipe.yaml:8: train.epoch: unknown field. Did you mean epochs?", "batch_size"]),
+        (("train:", "trian:"), ["recipe.yaml:7: trian: unknown field. Did you mean train?"]),
+        (("epochs: 2", "epochs: many"), ["recipe.yaml:8: train.epochs", '"many" is a text', "number"]),
+        (("epochs: 2", 'epochs: "2"'), ["recipe.yaml:8: train.epochs", '"2" is a text']),
+        (("epochs: 2", "epochs: -1"), ["recipe.yaml:8: train.epochs", "-1", "greater than 0"]),
+        (("epochs: 2", "epochs: .nan"), ["recipe.yaml:8: train.epochs", "number"]),
+        (("epochs: 2", "precision: fp23"), ['"fp23" is not allowed; allowed: auto, fp32, bf16.', "Did you mean fp32?"]),
+        (("epochs: 2", "metric: f1"), ["train.metric 'f1'", "allowed: accuracy, macro_f1, mcc"]),
+        (("label: stars", "label: text"), ["recipe.yaml:4: data:", "same column 'text'"]),
+        (("label: stars", "format: ratings"), ["data:", "needs classes"]),
+        (("label: stars", "classes: {a: [0, 2], b: [1, 3]}"), ["classes 'a' and 'b' overlap"]),
+        (("label: stars", "classes: {a: [2, 0], b: [2, 3]}"), ["class 'a' is empty"]),
+        (("label: stars", "classes: {a: [0, 2]}"), ["classes needs at least two"]),
+        (("label: stars", "split: {dev: 0.6, test: 0.5}"), ["dev + test is 1.1"]),
+        (("label: stars", "test_sha256: " + "a" * 64), ["test_sha256 is given without test_source"]),
+        (("label: stars", "sha256: abc"), ["data.sha256", '"abc"']),
+        (("file:base", "bert-base-uncased"), ["base.model", "hub:org/name@revision, file:path, or pypi:name==version/path"]),
+        (("file:base", "hub:org/name"), ["has no revision"]),
+        (("file:base", "pypi:name==1/model"), ["base: pypi:name==1/model needs a sha256"]),
+        (("name: reviews", "name: My Reviews!"), ["recipe.yaml:1: name"]),
+        (("name: reviews", "task: classify"), ["task", "allowed: sequence-classification"]),
+        (("name: reviews\n", ""), ["name: is required"]),
+        (("base:\n  model: file:base\n", ""), ["base: is required"]),
+        (("epochs: 2", "epochs: 2\n  epochs: 3"), ["recipe.yaml:9", "'epochs' is given twice"]),
+        (("train:", "train: ["), ["recipe.yaml:9:1: expected ',' or ']'"]),
+        (("name: reviews", "name: !!python/object/apply:os.system [ls]"), ["recipe.yaml:1"]),
+        (("train:\n  epochs: 2", "train:"), ["recipe.yaml:7: train: null is empty; should be a mapping"]),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, change: tuple[str, str], expected: list[str]) -> None:
+    problem = problem_of(tmp_path, RECIPE.replace(*change))
+    for part in expected:
+        assert part in problem
+
+
+def test_every_mistake_is_listed_at_once(tmp_path: Path) -> None:
+    problem = problem_of(tmp_path, RECIPE.replace("epochs: 2", "epoch: 2\n  batch_size: 0"))
+    assert len(problem.splitlines()) == 2
+
+
+@pytest.mark.parametrize("text", ["", "just a text", "- a\n- b", "42"])
+def test_something_else_than_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    assert "a recipe is a mapping" in problem_of(tmp_path, text)
+
+
+def test_a_recipe_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_bytes("name: café".encode("latin-1"))
+    with pytest.raises(RecipeError, match="not UTF-8"):
+        load_recipe(file)
+
+
+def test_a_missing_recipe_gets_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "reviews.yaml").write_text(RECIPE)
+    with pytest.raises(RecipeError, match=r"Did you mean .*reviews\.yaml"):
+        load_recipe(tmp_path / "review.yaml")
+
+
+def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(RECIPE.replace("epochs: 2", "learning_rate: 1e-4"), encoding="utf-8")
+    assert load_recipe(file).train.learning_rate == pytest.approx(1e-4)
+
+
+def test_the_schema_describes_every_field() -> None:
+    schema = recipe_schema()
+    assert set(schema["properties"]) == set(Recipe.model_fields)
+    assert "weight_decay" in json.dumps(schema)
+    assert schema["additionalProperties"] is False
+
+
+def test_a_change_of_one_section_changes_only_the_stages_that_read_it(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(RECIPE, encoding="utf-8")
+    before = load_recipe(file)
+    file.write_text(RECIPE + "export: {budget: 2}\n", encoding="utf-8")
+    after = load_recipe(file)
+    assert before.stage_inputs("train") == after.stage_inputs("train")
+    assert before.stage_inputs("export") != after.stage_inputs("export")

@@ -1,0 +1,100 @@
+"""The base: a model with a new head for the recipe's labels, and its fast tokenizer.
+
+Only safetensors weights are loaded: a pickle runs code of whoever wrote it. Only fast tokenizers are accepted: the
+server tokenizes with the same `tokenizer.json`, in Rust and without transformers.
+"""
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slipway.assets import fetch
+from slipway.errors import TrainingError
+from slipway.recipe import Base
+from slipway.tasks import get_task
+
+
+@dataclass(frozen=True)
+class LoadedBase:
+    """A model in training mode's precision (fp32) and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
+def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed: int) -> LoadedBase:
+    """Fetch and load the base, with a head for `labels` initialised from `seed`.
+
+    Raises `TrainingError` if the folder is no checkpoint, has no safetensors or no fast tokenizer, or can't take
+    `max_tokens` tokens.
+    """
+    import transformers
+
+    folder = fetch(base.model, sha256=base.sha256, kind="model").path
+    if not (folder / "config.json").is_file():
+        raise TrainingError(f"base.model {base.model}: there is no config.json, so this is not a checkpoint.")
+    if not any(folder.glob("*.safetensors")):
+        raise TrainingError(
+            f"base.model {base.model}: there are no safetensors weights. Pickled ones are not loaded, as loading runs "
+            "code; convert them with transformers' save_pretrained."
+        )
+    transformers.set_seed(seed)
+    auto_class = getattr(transformers, get_task(task).auto_model)
+    try:
+        with _quietly():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model = auto_class.from_pretrained(
+                folder,
+                num_labels=len(labels),
+                id2label=dict(enumerate(labels)),
+                label2id={label: index for index, label in enumerate(labels)},
+                ignore_mismatched_sizes=True,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise TrainingError(f"base.model {base.model} can't be loaded: {reason}") from error
+    if not tokenizer.is_fast:
+        raise TrainingError(
+            f"base.model {base.model} has only a slow tokenizer; serving needs a tokenizer.json (a fast one)."
+        )
+    if tokenizer.pad_token is None:
+        # Decoders have none; any token will do, since padding is masked.
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise TrainingError(f"base.model {base.model}: the tokenizer has neither a padding nor an end token.")
+    model.config.pad_token_id = tokenizer.pad_token_id
+    _check_length(base, model, max_tokens)
+    return LoadedBase(model, tokenizer)
+
+
+def _check_length(base: Base, model: Any, max_tokens: int) -> None:
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None or positions <= 0:
+        return
+    # RoBERTa-like models number positions from the padding index on and lose those before it.
+    if model.config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer"}:
+        positions -= (model.config.pad_token_id or 0) + 1
+    if max_tokens > positions:
+        raise TrainingError(
+            f"train.max_tokens is {max_tokens}, but base.model {base.model} takes at most {positions} tokens."
+        )
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Hold back the library's advice about the head being new: that it is new is the point."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
