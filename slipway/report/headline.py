@@ -1,0 +1,163 @@
+"""The first screen of the page: a sentence that answers the reader's question, and the figures behind it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from slipway.report import formatting
+from slipway.report.evidence import Compression, Evidence, Load, Training
+
+State = Literal["met", "missed", "invalid", "plain"]
+
+MARKS: dict[State, str] = {"met": "✓", "missed": "✗", "invalid": "!", "plain": ""}
+"""Judgements carry a mark and a word besides their colour."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What the page says first. `state` picks mark and colour."""
+
+    state: State
+    title: str
+    sentence: str
+
+    @property
+    def mark(self) -> str:
+        """The sign beside the title."""
+        return MARKS[self.state]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One key figure; `note` puts it in its place."""
+
+    label: str
+    value: str
+    unit: str
+    note: str
+    state: State = "plain"
+
+    @property
+    def mark(self) -> str:
+        """The sign beside the value."""
+        return MARKS[self.state]
+
+
+def headline(evidence: Evidence) -> Headline:
+    """The judgement of the last stage that has run."""
+    if evidence.load:
+        return _load_headline(evidence.load)
+    if evidence.compression:
+        return _compression_headline(evidence.compression)
+    assert evidence.training is not None  # noqa: S101  (gather refuses to be empty)
+    return _training_headline(evidence.training)
+
+
+def tiles(evidence: Evidence) -> list[Tile]:
+    """The key figures, those that there is evidence for."""
+    found: list[Tile] = []
+    found += _quality_tiles(evidence)
+    found += _size_tiles(evidence)
+    if evidence.load:
+        found += _load_tiles(evidence.load)
+    return found
+
+
+def _load_headline(load: Load) -> Headline:
+    verdict = load.verdict
+    rate = f"{formatting.rate(verdict.offered_rate)} requests/s"
+    titles = {
+        "met": f"Objective met at {rate}",
+        "missed": f"Objective missed at {rate}",
+        "invalid": f"Load test invalid at {rate}",
+    }
+    return Headline(verdict.outcome, titles[verdict.outcome], verdict.reason)
+
+
+def _compression_headline(compression: Compression) -> Headline:
+    chosen, reference = compression.chosen, compression.reference
+    if chosen is None:
+        return Headline(
+            "missed", "No variant passed the gate", "The table below says what each of them lost by."
+        )
+    smaller = formatting.ratio(reference.bytes if reference else None, chosen.bytes)
+    sentence = (
+        f"Of {formatting.plural(len(compression.variants), 'variant')}, {chosen.name} is served: "
+        f"{chosen.speedup:.1f}× faster than PyTorch"
+        + (f", {smaller}× smaller" if smaller != formatting.DASH else "")
+        + f", {formatting.points(-chosen.loss_points)} points of {formatting.metric_name(chosen.metric)} "
+        "on dev. It has not been load-tested yet."
+    )
+    return Headline("met", "A variant passed the gate", sentence)
+
+
+def _training_headline(training: Training) -> Headline:
+    before, after = training.before, training.after
+    if after is None:
+        return Headline("plain", "Fine-tuned", "No figures on the test split were recorded.")
+    gained = f", from {formatting.percent(before.accuracy)} before fine-tuning" if before else ""
+    sentence = (
+        f"Accuracy on test is {formatting.percent(after.accuracy)}{gained}; "
+        f"always guessing the largest class gives {formatting.percent(after.majority_accuracy)}. "
+        "It has been neither compressed nor load-tested yet."
+    )
+    return Headline("plain", "Fine-tuned", sentence)
+
+
+def _quality_tiles(evidence: Evidence) -> list[Tile]:
+    served, training = evidence.served, evidence.training
+    if served is None:
+        return []
+    before = training.before if training else None
+    after = training.after if training and evidence.compression and evidence.compression.test else None
+    steps = [
+        f"before {formatting.percent(before.accuracy)}" if before else "",
+        f"dense {formatting.percent(after.accuracy)}" if after else "",
+        f"majority class {formatting.percent(served.majority_accuracy)}",
+    ]
+    f1_steps = [
+        f"before {formatting.score(before.macro_f1)}" if before else "",
+        f"dense {formatting.score(after.macro_f1)}" if after else "",
+        f"majority class {formatting.score(served.majority_macro_f1)}",
+    ]
+    accuracy = formatting.percent(served.accuracy).removesuffix("%")
+    return [
+        Tile("Accuracy on test", accuracy, "%", " · ".join(filter(None, steps))),
+        Tile("Macro-F1 on test", formatting.score(served.macro_f1), "", " · ".join(filter(None, f1_steps))),
+    ]
+
+
+def _size_tiles(evidence: Evidence) -> list[Tile]:
+    if evidence.compression is None:
+        dense = evidence.dense_bytes
+        return [Tile("Model size", formatting.megabytes(dense), "MB", "dense, as trained")] if dense else []
+    served, dense = evidence.compression.model_bytes, evidence.dense_bytes
+    smaller = f"{formatting.ratio(dense, served)}× smaller than dense, {formatting.megabytes(dense)} MB"
+    found = [Tile("Model size", formatting.megabytes(served), "MB", smaller if dense else "as served")]
+    chosen = evidence.compression.chosen
+    if chosen:
+        pace = f"{formatting.milliseconds(chosen.latency_ms.get('p50'))} ms for one text, {chosen.name}"
+        found.append(Tile("Faster than PyTorch", f"{chosen.speedup:.1f}", "×", pace))
+    return found
+
+
+def _load_tiles(load: Load) -> list[Tile]:
+    verdict = load.verdict
+    limit = load.latency_objectives.get("p99")
+    judged: State = "plain"
+    errors: State = "plain"
+    for objective in verdict.objectives:
+        state: State = "invalid" if verdict.outcome == "invalid" else "met" if objective.met else "missed"
+        judged = state if objective.name == "p99_ms" else judged
+        errors = state if objective.name == "error_rate" else errors
+    at = f"at {formatting.rate(verdict.offered_rate)} requests/s"
+    allowed = f"{at} · at most {formatting.compact(limit)} ms" if limit else at
+    return [
+        Tile("Latency p99", formatting.milliseconds(verdict.latency.p99), "ms", allowed, judged),
+        Tile(
+            "Failed requests",
+            formatting.whole(load.failed),
+            "",
+            f"of {formatting.whole(verdict.latency.requests)}, a wrong label counts",
+            errors,
+        ),
+    ]

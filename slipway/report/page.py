@@ -1,0 +1,173 @@
+"""The page: evidence in, one HTML file out that needs nothing beside it.
+
+Jinja2 with autoescape on: labels, texts in failures, server answers and recipe values all come from
+outside, and a report is opened from disk with a browser's full trust. What is marked safe is what this
+package drew or wrote itself."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from slipway import __version__
+from slipway.report import formatting, plots
+from slipway.report.evidence import Evidence, Quality, latency_rows
+from slipway.report.gathering import artifacts_behind
+from slipway.report.headline import MARKS, headline, tiles
+
+_LARGEST_CONFUSIONS = 10
+
+
+class _RecipeDumper(yaml.SafeDumper):
+    """Lists in one line, as recipes write them: `[null, -0.5]`."""
+
+    def represent_sequence(
+        self, tag: str, sequence: Any, flow_style: bool | None = None
+    ) -> yaml.SequenceNode:
+        return super().represent_sequence(
+            tag, sequence, flow_style=True if flow_style is None else flow_style
+        )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the table that compares a model's quality along the run."""
+
+    name: str
+    note: str
+    quality: Quality
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Rows of `truth` that were labelled `answer`; `share` of all rows of `truth`."""
+
+    truth: str
+    answer: str
+    count: int
+    share: float
+
+
+def render(evidence: Evidence) -> str:
+    """The whole page as HTML text."""
+    environment = Environment(
+        loader=PackageLoader("slipway.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "whole": formatting.whole,
+        "percent": formatting.percent,
+        "score": formatting.score,
+        "points": formatting.points,
+        "ms": formatting.milliseconds,
+        "mb": formatting.megabytes,
+        "rate": formatting.rate,
+        "seconds": formatting.seconds,
+        "compact": formatting.compact,
+        "metric_name": formatting.metric_name,
+        "plural": formatting.plural,
+        "detail": _detail,
+    }
+    environment.globals |= {"ratio": formatting.ratio, "marks": MARKS}
+    loader = environment.loader
+    assert loader is not None  # noqa: S101
+    style = loader.get_source(environment, "report.css")[0]
+    return environment.get_template("report.html.j2").render(
+        evidence=evidence,
+        style=Markup(style),  # noqa: S704  (this package's own file)
+        headline=headline(evidence),
+        tiles=tiles(evidence),
+        stages=quality_stages(evidence),
+        confusions=largest_confusions(evidence.served),
+        figures={name: Markup(svg) for name, svg in _figures(evidence).items()},  # noqa: S704
+        latency_rows=latency_rows(evidence.load.verdict) if evidence.load else [],
+        chain=list(artifacts_behind(evidence)),
+        recipe=recipe_yaml(evidence),
+        versions=_versions(evidence),
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=__version__,
+    )
+
+
+def quality_stages(evidence: Evidence) -> list[Stage]:
+    """Before fine-tuning, after it, after compression: those that were measured on test."""
+    training, compression = evidence.training, evidence.compression
+    chosen = compression.chosen if compression else None
+    stages = [
+        ("Before fine-tuning", "the base with an untrained head", training.before if training else None),
+        ("After fine-tuning", "dense, PyTorch", training.after if training else None),
+        (
+            "After compression",
+            f"{chosen.name}, as served" if chosen else "as served",
+            compression.test if compression else None,
+        ),
+    ]
+    return [Stage(name, note, quality) for name, note, quality in stages if quality is not None]
+
+
+def largest_confusions(quality: Quality | None) -> list[Confusion]:
+    """The most frequent mistakes, most frequent first."""
+    if quality is None or len(quality.confusion) != len(quality.classes):
+        return []
+    found = [
+        Confusion(quality.classes[true].label, quality.classes[said].label, count, count / sum(row))
+        for true, row in enumerate(quality.confusion)
+        for said, count in enumerate(row)
+        if true != said and count
+    ]
+    return sorted(found, key=lambda each: -each.count)[:_LARGEST_CONFUSIONS]
+
+
+def recipe_yaml(evidence: Evidence) -> str:
+    """The recipe as it was run, defaults included; a key whose value is null was not set and is left out."""
+    return str(
+        yaml.safe_dump(_set_only(evidence.recipe), allow_unicode=True, sort_keys=False, width=100)
+    ).strip()
+
+
+def _figures(evidence: Evidence) -> dict[str, str]:
+    drawn: dict[str, str] = {}
+    history = evidence.training.history if evidence.training else None
+    if history and (len(history.steps) or history.evaluations):
+        drawn["loss"] = plots.loss_curve(history)
+    if history and history.evaluations:
+        drawn["dev"] = plots.dev_curve(history)
+    if evidence.compression and evidence.compression.variants:
+        drawn["variants"] = plots.variants_plot(evidence.compression, evidence.setting("export", "budget"))
+    load = evidence.load
+    if load and load.samples is not None and len(load.samples):
+        drawn["time"] = plots.latency_over_time(load, load.samples)
+        drawn["distribution"] = plots.latency_distribution(load, load.samples)
+    return drawn
+
+
+def _versions(evidence: Evidence) -> dict[str, str]:
+    versions: dict[str, str] = {}
+    for artifact in evidence.artifacts:
+        versions.update(artifact.manifest.versions)
+    return versions
+
+
+def _set_only(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _set_only(each) for key, each in value.items() if each is not None}
+    return value
+
+
+def _detail(value: Any) -> str:
+    """A value of an open dict (machine, endpoint) for a person."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_detail(each) for each in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_detail(each)}" for key, each in value.items())
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return formatting.DASH if value is None else str(value)
