@@ -62,8 +62,8 @@ def _downloaded(reference: Reference, folder: Path, sha256: str, cache: Path) ->
     except httpx.TransportError as error:
         raise AssetError(
             f"{reference} is not in the cache {cache}, and {without_credentials(index_url())} can't be "
-            f"reached ({str(error) or type(error).__name__}). Run where there is a network and copy the cache here "
-            "(SLIPWAY_CACHE names it), or use file: with a copy of your own."
+            f"reached ({str(error) or type(error).__name__}). Run where there is a network and copy the "
+            "cache here (SLIPWAY_CACHE names it), or use file: with a copy of your own."
         ) from error
     return target
 
