@@ -5,9 +5,9 @@ three directories. Every figure on the page is one that a stage wrote down; the 
 picture needs (smoothing, bins, a sample of the points) and what puts a figure in its place (a ratio, an
 interval, the score of always guessing the largest class).
 
-    collect(path)            an artifact or a run's directory → Evidence, every digest verified
-    write_report(…, out=…)   → a `report` artifact that holds report.html
-    summary_table(evidence)  → what `slipway run` prints at the end
+    collect(path)               an artifact or a run's directory → Evidence, every digest verified
+    write_report(evidence, out) → a `report` artifact that holds report.html
+    summary_table(evidence)     → what `slipway run` prints at the end
 """
 
 from pathlib import Path
@@ -23,30 +23,24 @@ PAGE = "report.html"
 __all__ = ["PAGE", "Evidence", "collect", "gather", "report_inputs", "summary_table", "write_report"]
 
 
-def report_inputs(parents: list[Artifact]) -> str:
-    """Digest of everything that a report of `parents` depends on, its templates included."""
+def report_inputs(evidence: Evidence) -> str:
+    """Digest of everything that a report of `evidence` depends on, its templates included."""
     templates = sorted((Path(__file__).parent / "templates").iterdir())
     sources = {file.name: canonical_digest(file.read_text(encoding="utf-8")) for file in templates}
-    return inputs_digest("report", {}, parents, assets=sources)
+    return inputs_digest("report", {"notes": list(evidence.notes)}, evidence.artifacts, assets=sources)
 
 
-def write_report(
-    checkpoint: Artifact | None, bundle: Artifact | None, verdict: Artifact | None, out: Path
-) -> Artifact:
-    """Write `report.html` about the artifacts that there are as an artifact of kind `report` at `out`.
-
-    Raises `ArtifactError` if a file of theirs changed, or if one was made from another than is given.
-    """
+def write_report(evidence: Evidence, out: Path) -> Artifact:
+    """Write `report.html` as an artifact of kind `report` at `out`, whose parents are what it shows."""
     try:
         from slipway.report.page import render
     except ModuleNotFoundError as error:
         raise SlipwayError(
             f"A report needs {error.name}, which is not installed; try: pip install 'slipway[report]'."
         ) from error
-    evidence = gather(checkpoint, bundle, verdict)
     parents = evidence.artifacts
     with write_artifact(
-        out, "report", name=evidence.name, inputs=report_inputs(parents), parents=parents
+        out, "report", name=evidence.name, inputs=report_inputs(evidence), parents=parents
     ) as draft:
         page = render(evidence)
         (draft.path / PAGE).write_text(page, encoding="utf-8")

@@ -168,28 +168,35 @@ class DataSummary:
     """What became of the table."""
 
     rows_read: int | None
-    dropped: dict[str, int]
-    duplicates_removed: int | None
-    kind: str
+    removed: dict[str, int]
+    """Why rows are not in any split, in words → how many."""
+    kinds: dict[str, str]
+    """How each split came about: stratified, chronological or given."""
     splits: tuple[Split, ...]
 
     @classmethod
     def parse(cls, value: dict[str, Any]) -> "DataSummary":
-        """From the content of `data.json`."""
-        splits = []
-        for name, split in (value.get("splits") or {}).items():
-            labels = {str(label): int(n) for label, n in (split.get("labels") or {}).items()}
-            splits.append(Split(str(name), int(split.get("rows", sum(labels.values()))), labels))
-        dropped = value.get("dropped")
+        """From the content of `data.json`; any count at its top is taken for rows that were removed."""
+        dropped = value.get("rows_dropped") or value.get("dropped") or {}
+        removed = {str(why): int(n) for why, n in dropped.items()} if isinstance(dropped, dict) else {}
+        removed |= {
+            name: n for name, n in value.items() if type(n) is int and name not in ("rows_read", "seed")
+        }
+        splits = _splits(value)
+        kind = value.get("kind") or {}
         return cls(
             rows_read=_whole(value.get("rows_read")),
-            dropped={str(why): int(n) for why, n in dropped.items() if n}
-            if isinstance(dropped, dict)
-            else {},
-            duplicates_removed=_whole(value.get("duplicates_removed")),
-            kind=str(value.get("kind", "")),
-            splits=tuple(splits),
+            removed={
+                why.replace("_", " "): n for why, n in removed.items() if n or why == "duplicates_removed"
+            },
+            kinds=kind if isinstance(kind, dict) else {split.name: str(kind) for split in splits},
+            splits=splits,
         )
+
+    @property
+    def given(self) -> list[str]:
+        """Names of the splits that the source had already made."""
+        return [name for name, kind in self.kinds.items() if kind == "given"]
 
     @property
     def labels(self) -> list[str]:
@@ -357,6 +364,19 @@ class Evidence:
 
 def _numbers(rows: list[dict[str, Any]], key: str) -> FloatArray:
     return np.array([number(row.get(key)) for row in rows], dtype=np.float64)
+
+
+def _splits(value: dict[str, Any]) -> tuple[Split, ...]:
+    """Splits from `{"splits": {name: {"rows", "labels"}}}` or from `{"rows": {name}, "labels": {name}}`."""
+    nested = value.get("splits")
+    if not isinstance(nested, dict):
+        rows, labels = value.get("rows") or {}, value.get("labels") or {}
+        nested = {name: {"rows": count, "labels": labels.get(name)} for name, count in rows.items()}
+    splits = []
+    for name, split in nested.items():
+        counts = {str(label): int(n) for label, n in (split.get("labels") or {}).items()}
+        splits.append(Split(str(name), int(split.get("rows") or sum(counts.values())), counts))
+    return tuple(splits)
 
 
 def number(value: Any) -> float:

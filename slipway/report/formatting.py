@@ -17,7 +17,9 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def score(value: float | None) -> str:
     """A metric between 0 and 1 (or -1 and 1): `0.7051` → `0.705`."""
-    return DASH if _missing(value) else f"{value:.3f}"
+    if value is None or _missing(value):
+        return DASH
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
 
 
 def points(value: float | None) -> str:

@@ -127,7 +127,13 @@ def largest_confusions(quality: Quality | None) -> list[Confusion]:
 def recipe_yaml(evidence: Evidence) -> str:
     """The recipe as it was run, defaults included; a key whose value is null was not set and is left out."""
     return str(
-        yaml.safe_dump(_set_only(evidence.recipe), allow_unicode=True, sort_keys=False, width=100)
+        yaml.dump(
+            _set_only(evidence.recipe),
+            Dumper=_RecipeDumper,
+            allow_unicode=True,
+            sort_keys=False,
+            width=100,
+        )
     ).strip()
 
 

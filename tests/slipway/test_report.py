@@ -17,8 +17,8 @@ from rich.console import Console
 from slipway.artifacts import Artifact, read_artifact, write_artifact
 from slipway.bundle import BundleSpec, Target, Tokenization, Variant
 from slipway.errors import ArtifactError
-from slipway.report import collect, summary_table, write_report
-from slipway.report.evidence import Quality, Samples
+from slipway.report import collect, gather, summary_table, write_report
+from slipway.report.evidence import DataSummary, Quality, Samples
 from slipway.report.plots.load import representative, rolling_percentile
 from slipway.report.plots.training import exponential_average
 from slipway.report.plots.variants import pareto_frontier
@@ -114,14 +114,15 @@ def make_checkpoint(
         draft.write_json(
             "data.json",
             {
+                "seed": 7,
+                "kind": {"train": "stratified", "dev": "stratified", "test": "given"},
                 "rows_read": 23703,
-                "dropped": {"empty text": 4, "never": 0},
+                "rows_dropped": {"empty_text": 4},
                 "duplicates_removed": 131,
-                "kind": "stratified",
-                "something_new": 1,
-                "splits": {
-                    name: {"rows": sum(each.values()), "labels": each} for name, each in counts.items()
-                },
+                "conflicting_rows": 0,
+                "something_new": {"kept": True},
+                "rows": {name: sum(each.values()) for name, each in counts.items()},
+                "labels": counts,
             },
         )
     return read_artifact(out)
@@ -280,7 +281,7 @@ def make_run(run: Path, labels: Sequence[str] = THREE, **load: Any) -> tuple[Art
 
 
 def page_of(run: Path, *artifacts: Artifact | None) -> str:
-    report = write_report(*artifacts, out=run / "report")  # type: ignore[misc,arg-type]
+    report = write_report(gather(*artifacts), run / "report")
     return (report.path / "report.html").read_text(encoding="utf-8")
 
 
@@ -407,7 +408,7 @@ def test_a_checkpoint_with_weights_only_is_still_reported(tmp_path: Path) -> Non
 
 def test_the_report_is_an_artifact_whose_parents_are_what_it_shows(tmp_path: Path) -> None:
     made = make_run(tmp_path)
-    report = write_report(*made, out=tmp_path / "report")
+    report = write_report(gather(*made), tmp_path / "report")
     assert report.manifest.kind == "report"
     assert [parent.digest for parent in report.manifest.parents] == [artifact.digest for artifact in made]
     assert collect(tmp_path / "report").artifacts == list(made)
@@ -416,11 +417,12 @@ def test_the_report_is_an_artifact_whose_parents_are_what_it_shows(tmp_path: Pat
 def test_an_altered_file_is_refused_and_named(tmp_path: Path) -> None:
     checkpoint, bundle, verdict = make_run(tmp_path)
     (checkpoint.path / "metrics.json").write_text("{}")
-    for attempt in (
+    attempts: list[Callable[[], Any]] = [
         lambda: collect(tmp_path),
         lambda: collect(verdict.path),
-        lambda: write_report(checkpoint, bundle, verdict, out=tmp_path / "report"),
-    ):
+        lambda: gather(checkpoint, bundle, verdict),
+    ]
+    for attempt in attempts:
         with pytest.raises(ArtifactError, match=r"checkpoint/metrics\.json has changed"):
             attempt()
     assert not (tmp_path / "report").exists()
@@ -447,7 +449,7 @@ def test_a_bundle_of_an_earlier_checkpoint_is_not_mixed_with_the_new_one(tmp_pat
     assert "bundle/ was made from another checkpoint" in evidence.notes[0]
     assert "bundle/ was made from another" in " ".join(printed(summary_table(evidence)).split())
     with pytest.raises(ArtifactError, match="mix"):
-        write_report(newer, bundle, verdict, out=tmp_path / "report")
+        gather(newer, bundle, verdict)
 
 
 def test_the_table_fits_80_columns_and_tells_the_whole_story(tmp_path: Path) -> None:
@@ -554,7 +556,7 @@ def test_the_same_evidence_draws_the_same_figures(tmp_path: Path) -> None:
 
 def test_the_majority_baseline_is_what_guessing_the_largest_class_scores() -> None:
     targets = np.array([0] * 6 + [1] * 3 + [2])
-    constant = np.tile(np.float32([1, 0, 0]), (10, 1))
+    constant = np.tile(np.array([1, 0, 0], dtype=np.float32), (10, 1))
     guessing = Quality.parse(classification_metrics(constant, targets, THREE))
     assert guessing is not None
     assert guessing.majority_accuracy == guessing.accuracy
@@ -592,3 +594,14 @@ def test_a_file_that_is_not_what_it_should_be_is_named(tmp_path: Path) -> None:
         (draft.path / "verdict.json").write_text(json.dumps({"outcome": "perhaps"}))
     with pytest.raises(ArtifactError, match=r"verdict\.json can't be read: outcome"):
         collect(tmp_path / "verdict")
+
+
+def test_both_forms_of_a_data_summary_are_read() -> None:
+    flat = DataSummary.parse(
+        {"rows": {"train": 3}, "labels": {"train": {"a": 3}}, "kind": {"train": "given"}}
+    )
+    nested = DataSummary.parse({"splits": {"train": {"rows": 3, "labels": {"a": 3}}}, "kind": "stratified"})
+    assert flat.splits == nested.splits
+    assert flat.given == ["train"]
+    assert nested.kinds == {"train": "stratified"}
+    assert DataSummary.parse({}).splits == ()

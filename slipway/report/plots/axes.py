@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from slipway.report.plots.svg import Ink
 
@@ -14,8 +15,6 @@ DASHES: Any = (0, (4, 3))
 
 def latency_axis(axes: Any, axis: str, low: float, high: float, pad: float) -> tuple[float, float]:
     """A logarithmic axis in plain ms from `low` to `high` with some room, and ticks at round numbers."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
-
     span = max(high / low, 1.25)
     low, high = low / span**pad, max(high, low * 1.25) * span**pad
     steps: Sequence[float] = (1, 2, 5) if high / low > 12 else (1, 1.5, 2, 3, 4, 5, 7)

@@ -26,16 +26,6 @@ def latency_over_time(load: Load, samples: Samples) -> str:
         if samples.warmup.any():
             start = float(samples.scheduled_s[samples.warmup].min())
             axes.axvspan(start, 0, color=Ink.SHADE, linewidth=0, zorder=0)
-            axes.annotate(
-                "warm-up",
-                (start, 0),
-                xycoords=("data", "axes fraction"),
-                xytext=(3, 4),
-                textcoords="offset points",
-                va="top",
-                color=Ink.MUTED,
-                fontsize=8,
-            )
         good = samples.where(samples.outcome == "ok")
         shown = good.where(representative(good.latency_ms))
         _dots(axes, shown.scheduled_s, shown.latency_ms, Ink.MUTED)
@@ -81,6 +71,8 @@ def latency_distribution(load: Load, samples: Samples) -> str:
             axes.stairs(100 * share, bins, fill=True, color=ink, alpha=0.22, linewidth=0)
             axes.stairs(100 * share, bins, color=ink, linewidth=1.4, label=str(protocol))
         axes.set_ylim(0, max(axes.get_ylim()[1], 1) * 1.38)
+        if axes.get_ylim()[1] > 100:
+            axes.set_yticks(range(0, 101, 20))
         _flags(axes, load)
         axes.set_xlabel("latency, ms (logarithmic)")
         axes.set_ylabel("share of the protocol's requests, %")
@@ -127,8 +119,8 @@ def _dots(axes: Any, x: FloatArray, y: FloatArray, ink: str) -> None:
         np.column_stack([x, x, gap]).ravel(),
         np.column_stack([y, y, gap]).ravel(),
         color=ink,
-        alpha=0.4,
-        linewidth=2.6,
+        alpha=0.4 if len(x) > 100 else 0.8,
+        linewidth=2.6 if len(x) > 100 else 5,
         solid_capstyle="round",
         zorder=2,
     )
@@ -154,7 +146,7 @@ def _objective_lines(axes: Any, load: Load, axis: str) -> None:
 def _flags(axes: Any, load: Load) -> None:
     """A line at each percentile and at the objective, named beside its top.
 
-    A name in the right part is written to the left of its line, and has to pass above the lines it crosses. So
+    A name in the right part is written to the left of its line, and has to pass above what it crosses. So
     heights fall from the rightmost to the first of those, and on from the leftmost of the others.
     """
     latency = load.verdict.latency

@@ -18,6 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
 
 class Ink:
     """Marker colours; `INKS` says which CSS variable each becomes and what it is without one.
@@ -94,9 +97,6 @@ _STYLE = {
 @contextmanager
 def canvas() -> Iterator[Any]:
     """A matplotlib `Figure` in the page's style; draw and call `to_svg` inside the context."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     with mpl.rc_context(_STYLE):
         yield Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
 
