@@ -204,10 +204,12 @@ def _latencies(source: _Source, candidates: list[_Candidate], section: Export) -
     encode = Encoder(source.checkpoint.path / TOKENIZER, candidates[0].spec.tokenization)
     rows = spread_by_length(source.dev_texts, _LATENCY_TEXTS)
     inputs = [encode([source.dev_texts[row]]) for row in rows]
-    runs = {"pytorch": dense_model(source.checkpoint.path, get_task(source.task).auto_model, section.threads)}
-    for candidate in candidates:
-        runs[candidate.name] = onnx_model(open_session(candidate.folder / _MODEL, section.threads))
-    return interleaved_latencies(runs, inputs)
+    auto_model = get_task(source.task).auto_model
+    with dense_model(source.checkpoint.path, auto_model, section.threads) as dense:
+        runs = {"pytorch": dense}
+        for candidate in candidates:
+            runs[candidate.name] = onnx_model(open_session(candidate.folder / _MODEL, section.threads))
+        return interleaved_latencies(runs, inputs)
 
 
 def _predict(candidate: _Candidate, texts: list[str], label: str) -> Prediction:

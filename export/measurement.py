@@ -5,8 +5,9 @@ says. All variants and the dense PyTorch model take turns text by text, so that 
 them down: speed-ups are ratios of one run, not of two.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ FloatArray = npt.NDArray[np.float32]
 Run = Callable[[Mapping[str, npt.NDArray[np.int64]]], Any]
 
 
-def dense_model(checkpoint: Path, auto_model: str, threads: int) -> Run:
-    """The checkpoint in eager PyTorch, fp32, as a function of numpy inputs `[batch, tokens]`."""
+@contextlib.contextmanager
+def dense_model(checkpoint: Path, auto_model: str, threads: int) -> Iterator[Run]:
+    """The checkpoint in eager PyTorch, fp32, as a function of numpy inputs `[batch, tokens]`.
+
+    PyTorch's thread count is the process's; it is put back at the end, since sums depend on it.
+    """
     import torch
     import transformers
 
-    torch.set_num_threads(threads)
     model = getattr(transformers, auto_model).from_pretrained(checkpoint, local_files_only=True).eval()
 
     def run(inputs: Mapping[str, npt.NDArray[np.int64]]) -> FloatArray:
@@ -32,7 +36,12 @@ def dense_model(checkpoint: Path, auto_model: str, threads: int) -> Run:
             logits: FloatArray = model(**{name: torch.from_numpy(value) for name, value in inputs.items()}).logits.numpy()
             return logits
 
-    return run
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield run
+    finally:
+        torch.set_num_threads(before)
 
 
 def onnx_model(session: Any) -> Run:

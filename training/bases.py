@@ -5,8 +5,6 @@ server tokenizes with the same `tokenizer.json`, in Rust and without transformer
 """
 
 import contextlib
-import io
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +68,8 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     if tokenizer.pad_token is None:
         raise TrainingError(f"base.model {base.model}: the tokenizer has neither a padding nor an end token.")
     model.config.pad_token_id = tokenizer.pad_token_id
+    # Texts are tokenized once and padded batch by batch, on purpose; the library would advise against it.
+    tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
     _check_length(base, model, max_tokens)
     return LoadedBase(model, tokenizer)
 
@@ -90,11 +90,11 @@ def _check_length(base: Base, model: Any, max_tokens: int) -> None:
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Hold back the library's advice about the head being new: that it is new is the point."""
-    logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
+        yield
     finally:
-        logger.setLevel(level)
+        logging.set_verbosity(verbosity)

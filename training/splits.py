@@ -22,9 +22,11 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from slipway.errors import DataError
+from slipway.progress import track
 from slipway.recipe import Data
 from training.table_columns import SplitName
 from training.tables import Table
@@ -58,7 +60,7 @@ class _Row:
     text: str
     label: str
     key: str
-    order: int
+    order: bytes
     time: float
     split: SplitName | None
 
@@ -107,9 +109,10 @@ def _rows(table: Table, seed: int) -> list[_Row]:
     times: Sequence[float] = table.times if table.times is not None else [0.0] * len(table.texts)
     salt = str(seed).encode()
     rows = []
-    for text, label, time, split in zip(table.texts, table.labels, times, table.given, strict=True):
+    columns = zip(table.texts, table.labels, times, table.given, strict=True)
+    for text, label, time, split in track(columns, "Looking for duplicates", len(table.texts)):
         key = duplicate_key(text)
-        order = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8, key=salt).digest(), "big")
+        order = hashlib.blake2b(key.encode(), digest_size=16, key=salt).digest()
         rows.append(_Row(text, label, key, order, time, split))
     return rows
 
@@ -130,28 +133,30 @@ def _without_duplicates(rows: list[_Row]) -> tuple[list[_Row], dict[str, int]]:
         counts["duplicates_across_splits"] += len(of_split) - len(unseen)
         taken.update(row.key for row in unseen)
         kept += unseen
-    groups: defaultdict[str, list[_Row]] = defaultdict(list)
+    first: dict[str, _Row] = {}
+    repeated: defaultdict[str, list[_Row]] = defaultdict(list)
     for row in rows:
-        if row.split in (None, "train"):
-            if row.key in taken:
-                counts["duplicates_across_splits"] += 1
-            else:
-                groups[row.key].append(row)
-    for group in groups.values():
+        if row.split in _CUT:
+            continue
+        if row.key in taken:
+            counts["duplicates_across_splits"] += 1
+        elif first.setdefault(row.key, row) is not row:
+            repeated[row.key].append(row)
+    for key, more in repeated.items():
+        group = [first.pop(key), *more]
         settled, losers = _settle(group)
         counts["conflicting_texts"] += bool(losers)
         counts["conflicting_rows"] += losers
         if settled is not None:
-            kept.append(settled)
+            first[key] = settled
             counts["duplicates_removed"] += len(group) - losers - 1
+    kept += first.values()
     counts["duplicates_removed"] += counts["duplicates_across_splits"]
     return kept, counts
 
 
 def _settle(group: list[_Row]) -> tuple[_Row | None, int]:
     """The one row that stays of those with the same text (the oldest), and how many went for their label."""
-    if len(group) == 1:
-        return group[0], 0
     ranked = Counter(row.label for row in group).most_common(2)
     if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
         return None, len(group)
@@ -201,7 +206,7 @@ def _stratified(pool: list[_Row], shares: dict[SplitName, float]) -> dict[SplitN
 
 def _by_time(pool: list[_Row], shares: dict[SplitName, float], section: Data) -> dict[SplitName, list[_Row]]:
     """Cut each share off the newest end of `pool`, where the time changes nearest to it."""
-    ordered = sorted(pool, key=lambda row: (row.time, row.order))
+    ordered = sorted(pool, key=attrgetter("time", "order"))
     changes = [place for place in range(1, len(ordered)) if ordered[place].time != ordered[place - 1].time]
     if len(changes) < len(shares):
         raise DataError(
@@ -236,7 +241,7 @@ def _quotas(sizes: list[int], share: float) -> list[int]:
 
 
 def _shuffled(rows: Iterable[_Row]) -> list[_Row]:
-    return sorted(rows, key=lambda row: (row.order, row.key))
+    return sorted(rows, key=attrgetter("order"))
 
 
 def _labels_in_order(pool: list[_Row], section: Data) -> list[str]:

@@ -14,6 +14,7 @@ and with `classes` a number becomes the class whose range it falls in. White spa
 import bisect
 import contextlib
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -27,6 +28,9 @@ from slipway.recipe import Data
 from training.table_columns import Columns, SplitName
 from training.table_datasets import read_dataset
 from training.table_files import READERS, format_of
+
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
+"""A surrogate without its other half: JSON can spell it, UTF-8 can't."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def _checked_text(text: object, part: Columns, row: int, column: str) -> str:
         raise DataError(
             f"{part.place(row)}: column {column!r} (data.text) holds {_shown(text)}, which is not text."
         )
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and _HALF_A_CHARACTER.search(text):
         raise DataError(
             f"{part.place(row)}: column {column!r} (data.text) has half of a character (a lone surrogate), "
             "which is no text that can be written. Whatever wrote the table cut a string in the middle of "
@@ -158,7 +162,7 @@ def _plain_label(value: object) -> str | None:
     """The label as a string, or None for what can't be one."""
     if isinstance(value, str):
         label = value.strip()
-        return label if label and not any("\ud800" <= character <= "\udfff" for character in label) else None
+        return label if label and not _HALF_A_CHARACTER.search(label) else None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -305,9 +309,5 @@ def _shown(value: object) -> str:
         return "null"
     if isinstance(value, str) and not value.strip():
         return "an empty value"
-    text = (
-        ascii(value)
-        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value)
-        else repr(value)
-    )
+    text = ascii(value) if isinstance(value, str) and _HALF_A_CHARACTER.search(value) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"

@@ -48,7 +48,7 @@ def load_recipe(file: Path) -> Recipe:
 def recipe_schema() -> dict[str, Any]:
     """JSON schema of a recipe, for editors."""
     schema = Recipe.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Slipway recipe", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Slipway recipe"}
 
 
 class _Loader(yaml.SafeLoader):

@@ -58,7 +58,9 @@ class Split(Section):
     """Shares of the table; what is left after dev and test trains."""
 
     dev: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the table that picks the best step and judges compression."""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the table that is touched once, for the report."""
 
     @model_validator(mode="after")
     def _something_left(self) -> Self:
@@ -77,6 +79,7 @@ class Data(Section):
     test_source: AssetReference | None = None
     """A table of its own for test; otherwise test is split off `source`."""
     test_sha256: Sha256 | None = None
+    """As `sha256`, of `test_source`."""
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "dataset", "ratings"] = "auto"
     """`dataset`: a Hugging Face dataset; `ratings`: tab-separated id, mean rating, text. `auto` goes by the file's name."""
     subset: str | None = None
@@ -113,8 +116,11 @@ class Train(Section):
     """Fine-tuning."""
 
     epochs: Annotated[float, Field(gt=0, le=1000)] = 3.0
+    """Passes over the training split; may be a fraction."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Texts per step."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-5
+    """At its peak, after the warm-up."""
     head_learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
     """For the new classification head; by default the same as the encoder's."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -122,8 +128,11 @@ class Train(Section):
     warmup: Fraction = 0.1
     """Share of the steps over which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after the warm-up."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients with a larger norm are scaled down to it."""
     label_smoothing: Fraction = 0.0
+    """Share of the target that is spread over all labels."""
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128
     """Longer texts are cut."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -131,6 +140,7 @@ class Train(Section):
     metric: str = "macro_f1"
     """Picks the best checkpoint on dev: accuracy, macro_f1 or mcc."""
     evaluations_per_epoch: Annotated[int, Field(ge=1, le=100)] = 2
+    """Each one measures dev and leaves a point to resume from."""
     patience: Annotated[int, Field(ge=1)] = 4
     """Stop after this many evaluations without a gain; the best weights are restored either way."""
 
@@ -139,9 +149,11 @@ class Export(Section):
     """From checkpoint to bundle."""
 
     target: Literal["cpu"] = "cpu"
+    """Kind of machine that will serve."""
     budget: Annotated[float, Field(ge=0, le=100)] = 1.0
     """Points (hundredths) of the metric on dev that compression may lose."""
     metric: str = "macro_f1"
+    """What the budget is counted in: accuracy, macro_f1 or mcc."""
     variants: Annotated[list[VariantName], Field(min_length=1)] = ["fp32", "fused", "int8", "int8-fused"]
     """What to try: plain ONNX, its graph fused ahead of time, and either quantized to int8."""
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.95
@@ -158,6 +170,7 @@ class Serve(Section):
     layout: Literal["fused"] = "fused"
     """`fused`: tokenize, run and decode in one model."""
     host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback is open to the network, without authentication."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """HTTP and gRPC share it; 0 takes a free one."""
     instances: Annotated[int, Field(ge=1, le=256)] | None = None
@@ -167,6 +180,7 @@ class Serve(Section):
     max_body_bytes: Annotated[int, Field(ge=1024, le=3_000_000)] = 1_048_576
     """A larger request is refused with 413. Triton's JSON parser does not survive 4 MiB."""
     max_connections: Annotated[int, Field(ge=1)] = 4096
+    """Connections that are open at a time; more are refused."""
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     """A request that takes longer is answered with 504."""
 
@@ -175,8 +189,11 @@ class Slo(Section):
     """Service-level objective; a line that is left out is not judged."""
 
     p50_ms: Annotated[float, Field(gt=0)] | None = None
+    """Median latency."""
     p95_ms: Annotated[float, Field(gt=0)] | None = None
+    """Latency that 95 % of requests stay under."""
     p99_ms: Annotated[float, Field(gt=0)] | None = None
+    """Latency that 99 % of requests stay under."""
     error_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of requests that may fail; a wrong label is a failure."""
 
@@ -187,16 +204,21 @@ class LoadTest(Section):
     rate: Annotated[float, Field(gt=0, le=1_000_000)] = 20.0
     """Requests/s, all protocols together."""
     duration_s: Annotated[float, Field(gt=0, le=86_400)] = 30.0
+    """Length of the measured window."""
     warmup_s: Annotated[float, Field(ge=0, le=3600)] = 3.0
     """Load before the measured window, not counted."""
     arrivals: Literal["poisson", "constant"] = "poisson"
+    """`poisson`: independent callers; `constant`: evenly spaced."""
     protocols: Annotated[list[Literal["grpc", "http"]], Field(min_length=1)] = ["grpc", "http"]
     """Each arrival takes one of them, at random."""
     seed: int = 0
+    """Of the schedule, the order of texts and the choice of protocols."""
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """A request without an answer after this long is a failure."""
     max_dispatch_lag_ms: Annotated[float, Field(gt=0)] = 20.0
     """If the generator's own delay (p99) is larger, the run is invalid."""
     slo: Slo = Slo()
+    """What must hold, or the exit code is 2."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -211,7 +233,9 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
     """Names the run's folder and the served model."""
     task: Annotated[str, AfterValidator(_known_task)] = "sequence-classification"
+    """What is learned: one label for a text."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the split, the new head, the shuffling and dropout: the same seed gives the same checkpoint."""
     base: Base
     data: Data
     train: Train = Train()

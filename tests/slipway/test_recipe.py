@@ -7,6 +7,7 @@ import pytest
 
 from slipway.errors import RecipeError
 from slipway.recipe import Recipe, load_recipe, recipe_schema
+from slipway.recipe.reference import reference_page
 
 pytestmark = pytest.mark.unit
 
@@ -131,3 +132,8 @@ def test_a_change_of_one_section_changes_only_the_stages_that_read_it(tmp_path: 
     after = load_recipe(file)
     assert before.stage_inputs("train") == after.stage_inputs("train")
     assert before.stage_inputs("export") != after.stage_inputs("export")
+
+
+def test_the_page_about_recipes_is_what_the_models_say() -> None:
+    page = Path(__file__).parents[2] / "docs" / "recipe.md"
+    assert page.read_text(encoding="utf-8") == reference_page(), "python -m slipway.recipe.reference > docs/recipe.md"

@@ -1,0 +1,171 @@
+"""Every bad input ends with one clear line, a non-zero exit code and nothing half-written."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slipway.artifacts import Artifact
+from slipway.cli import main
+from tests.tiny_base import write_tiny_recipe
+
+pytestmark = pytest.mark.integration
+
+
+def slipway(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line as its user does."""
+    command = [sys.executable, "-m", "slipway", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def code_of(*arguments: object) -> int:
+    """Exit code of the command line, run in this process."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    return int(caught.value.code or 0)
+
+
+def assert_one_line(result: subprocess.CompletedProcess[str], *parts: str, code: int = 1) -> None:
+    assert result.returncode == code, result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    for part in parts:
+        assert part in errors[0]
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Path:
+    """A folder with a tiny recipe, base and table that a test may spoil."""
+    write_tiny_recipe(tmp_path)
+    return tmp_path
+
+
+def train(workshop: Path) -> subprocess.CompletedProcess[str]:
+    result = slipway("train", workshop / "tiny.yaml", "--out", workshop / "run" / "checkpoint")
+    if result.returncode:
+        assert not (workshop / "run" / "checkpoint").exists()
+        left = list((workshop / "run").glob(".*tmp*")) if (workshop / "run").exists() else []
+        assert not left
+    return result
+
+
+TABLES = {
+    "a missing column": (b"review,star\ngood film,good\n", ["'stars'", "star"]),
+    "no rows": (b"review,stars\n", ["reviews.csv"]),
+    "an empty file": (b"", ["reviews.csv"]),
+    "one class only": (b"review,stars\n" + b"".join(b"film %d,good\n" % i for i in range(50)), ["good"]),
+    "bytes that are not UTF-8": (b"review,stars\nfilm,good\ncaf\xe9,bad\n", ["UTF-8", "3"]),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_cannot_be_learned_from(workshop: Path, name: str) -> None:
+    content, parts = TABLES[name]
+    (workshop / "reviews.csv").write_bytes(content)
+    assert_one_line(train(workshop), *parts)
+
+
+def test_a_label_in_test_that_train_never_had(workshop: Path) -> None:
+    (workshop / "test.csv").write_text("review,stars\nnever seen film,mixed\nanother great film,good\n", encoding="utf-8")
+    recipe = workshop / "tiny.yaml"
+    recipe.write_text(recipe.read_text().replace("label: stars", "label: stars, test_source: file:test.csv"))
+    assert_one_line(train(workshop), "mixed", "test")
+
+
+def test_odd_texts_are_learned_from(workshop: Path) -> None:
+    odd = ["", "   ", "great " * 20_000, "👍🏽 lovely ☕", "这部电影很好，我很喜欢", '"quoted"', "null"]
+    with (workshop / "reviews.csv").open("a", encoding="utf-8") as stream:
+        for text in odd:
+            escaped = text.replace('"', '""')
+            stream.write(f'"{escaped}",good\n')
+    result = train(workshop)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_base_that_does_not_exist(workshop: Path) -> None:
+    recipe = workshop / "tiny.yaml"
+    recipe.write_text(recipe.read_text().replace("file:base", "file:basis"))
+    assert_one_line(train(workshop), "basis")
+
+
+def test_a_recipe_with_an_unknown_key(workshop: Path) -> None:
+    recipe = workshop / "tiny.yaml"
+    recipe.write_text(recipe.read_text().replace("epochs", "epoch"))
+    assert_one_line(train(workshop), "tiny.yaml:4", "train.epoch", "Did you mean epochs?")
+
+
+def test_a_recipe_that_does_not_exist(tmp_path: Path) -> None:
+    assert_one_line(slipway("run", tmp_path / "reviews.yaml"), "does not exist")
+
+
+def test_an_artifact_that_was_altered(exported_bundle: Artifact, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "bundle"
+    shutil.copytree(exported_bundle.path, copy)
+    (copy / "bundle.json").write_text((copy / "bundle.json").read_text().replace("good", "bad "))
+    assert_one_line(slipway("show", copy), "bundle.json has changed")
+    assert_one_line(slipway("serve", copy, "--port", 0), "bundle.json has changed")
+    assert_one_line(slipway("loadtest", copy), "bundle.json has changed")
+
+
+def test_an_artifact_of_the_wrong_kind(tiny_checkpoint: Artifact) -> None:
+    assert_one_line(slipway("serve", tiny_checkpoint.path), "is a checkpoint, not a bundle")
+
+
+def test_a_wrong_option_is_told_like_a_wrong_field(exported_bundle: Artifact) -> None:
+    assert_one_line(slipway("loadtest", exported_bundle.path, "--rate", "-5"), "--rate", "greater than 0")
+    assert_one_line(slipway("loadtest", exported_bundle.path, "--slo", "p99"), "--slo", "NAME=LIMIT")
+
+
+def test_a_mistyped_command_does_not_look_like_a_missed_objective() -> None:
+    assert code_of("sevre") == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system too small for a checkpoint."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs root")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk(tiny_recipe: Path, small_disk: Path) -> None:
+    result = slipway("train", tiny_recipe, "--out", small_disk / "checkpoint")
+    assert_one_line(result, "no space left")
+    assert not (small_disk / "checkpoint").exists()
+
+
+def test_show_prints_manifest_and_lineage(
+    exported_bundle: Artifact, tiny_checkpoint: Artifact, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert code_of("show", exported_bundle.path) == 0
+    printed = capsys.readouterr().out
+    assert exported_bundle.digest in printed
+    assert f"checkpoint {tiny_checkpoint.digest[:16]}" in printed
+    assert "cpu/model.onnx" in printed
+
+
+def test_show_as_json_is_the_manifest(exported_bundle: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("show", exported_bundle.path, "--json") == 0
+    assert '"kind": "bundle"' in capsys.readouterr().out
+
+
+def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("recipe", "schema") == 0
+    assert '"learning_rate"' in capsys.readouterr().out
+
+
+def test_help_needs_no_heavy_library() -> None:
+    # A serving machine has neither; a person who asks for help should not wait for them anywhere.
+    code = "import sys, slipway.cli; sys.exit(bool({'torch', 'transformers', 'onnxruntime'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=os.environ).returncode == 0

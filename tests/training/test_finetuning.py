@@ -1,0 +1,146 @@
+"""Fine-tuning learns, repeats, resumes and restores its best weights."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import training
+from slipway.artifacts import Artifact
+from slipway.errors import TrainingError
+from slipway.recipe import Base, Train, load_recipe
+from tests.tiny_base import write_tiny_base, write_tiny_recipe
+from training.bases import load_base
+from training.optimizer import build_optimizer
+
+pytestmark = pytest.mark.integration
+
+
+def test_it_learns_what_the_words_say(tiny_checkpoint: Artifact) -> None:
+    metrics = tiny_checkpoint.json("metrics.json")
+    assert metrics["after"]["test"]["accuracy"] > metrics["after"]["test"]["majority_accuracy"] + 0.3
+    assert metrics["after"]["test"]["accuracy"] > metrics["before"]["test"]["accuracy"]
+
+
+def test_the_checkpoint_is_what_transformers_loads(tiny_checkpoint: Artifact) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_checkpoint.path, local_files_only=True).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint.path, local_files_only=True)
+    with torch.inference_mode():
+        best = int(model(**tokenizer("很好 lovely film", return_tensors="pt")).logits.argmax())
+    assert model.config.id2label[best] == "good"
+
+
+def test_no_file_of_the_checkpoint_is_a_pickle(tiny_checkpoint: Artifact) -> None:
+    assert not [name for name in tiny_checkpoint.manifest.files if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+
+
+def test_the_stored_logits_are_those_of_the_stored_weights_on_the_stored_rows(tiny_checkpoint: Artifact) -> None:
+    import pyarrow.parquet as pq
+
+    logits = np.load(tiny_checkpoint.path / "logits" / "test.npy")
+    rows = pq.read_table(tiny_checkpoint.path / "data" / "test.parquet")
+    labels = list(tiny_checkpoint.json("config.json")["id2label"].values())
+    right = [labels[best] == label for best, label in zip(logits.argmax(1), rows["label"].to_pylist(), strict=True)]
+    assert np.mean(right) == pytest.approx(tiny_checkpoint.json("metrics.json")["after"]["test"]["accuracy"])
+
+
+def test_the_same_seed_gives_the_same_weights(tiny_recipe: Path, tiny_checkpoint: Artifact, tmp_path: Path) -> None:
+    again = training.train(load_recipe(tiny_recipe), tmp_path / "checkpoint")
+    assert weights_of(again.path).keys() == weights_of(tiny_checkpoint.path).keys()
+    for name, values in weights_of(tiny_checkpoint.path).items():
+        np.testing.assert_array_equal(weights_of(again.path)[name], values)
+
+
+def test_the_best_weights_are_restored_after_stopping_early(tmp_path: Path) -> None:
+    # A rate that is far too high from the first step on: later evaluations are no better than earlier ones.
+    recipe = write_tiny_recipe(
+        tmp_path, train="{epochs: 40, batch_size: 16, learning_rate: 5.0e-3, patience: 2, max_tokens: 32, precision: fp32}"
+    )
+    checkpoint = training.train(load_recipe(recipe), tmp_path / "run" / "checkpoint")
+    history = checkpoint.json("history.json")
+    best = next(entry for entry in history["evaluations"] if entry["step"] == history["best_step"])
+    assert history["stopped_early"]
+    assert best["macro_f1"] == max(entry["macro_f1"] for entry in history["evaluations"])
+    assert checkpoint.json("metrics.json")["after"]["dev"]["macro_f1"] == pytest.approx(best["macro_f1"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_training_goes_on_where_it_was_stopped(
+    tiny_recipe: Path, tiny_checkpoint: Artifact, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "checkpoint"
+    command = [sys.executable, "-m", "slipway", "train", str(tiny_recipe), "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as stopped:
+        assert stopped.stderr is not None
+        for line in stopped.stderr:
+            if "step " in line:  # the first evaluation, after which a checkpoint is written
+                break
+        if number == signal.SIGKILL:
+            while not list(tmp_path.glob(".checkpoint.resume-*/checkpoint-*/slipway-complete")):
+                assert stopped.poll() is None
+                os.sched_yield()
+        stopped.send_signal(number)
+        rest = stopped.stderr.read()
+    assert stopped.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), rest
+    assert not out.exists()
+
+    resumed = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True)
+    assert "Resuming fine-tuning from step" in resumed.stderr
+    assert json.loads((out / "history.json").read_text())["resumed_from"] > 0
+    for name, values in weights_of(tiny_checkpoint.path).items():
+        np.testing.assert_allclose(weights_of(out)[name], values, atol=1e-5)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_weight_decay_is_for_matrices_only_and_the_head_has_its_own_rate(tmp_path: Path) -> None:
+    base = load_base(
+        Base(model=f"file:{write_tiny_base(tmp_path / 'base')}"), "sequence-classification", ["a", "b"], 32, seed=0
+    )
+    section = Train(learning_rate=1e-4, head_learning_rate=1e-3, weight_decay=0.1)
+    groups = build_optimizer(base.model, section).param_groups
+    names = {id(parameter): name for name, parameter in base.model.named_parameters()}
+    for group in groups:
+        for parameter in group["params"]:
+            name = names.pop(id(parameter))
+            assert group["weight_decay"] == (0.0 if name.endswith("bias") or "LayerNorm" in name else 0.1), name
+            assert group["lr"] == (1e-3 if name.startswith("classifier") else 1e-4), name
+    assert not names, "a parameter is in no group"
+
+
+def test_more_tokens_than_the_base_takes_are_refused(tmp_path: Path) -> None:
+    base = Base(model=f"file:{write_tiny_base(tmp_path / 'base', max_positions=64)}")
+    with pytest.raises(TrainingError, match=r"max_tokens is 128.* at most 64"):
+        load_base(base, "sequence-classification", ["a", "b"], 128, seed=0)
+
+
+def test_a_base_without_safetensors_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(TrainingError, match="no safetensors"):
+        load_base(Base(model=f"file:{folder}"), "sequence-classification", ["a", "b"], 32, seed=0)
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"no config\.json"):
+        load_base(Base(model=f"file:{tmp_path}"), "sequence-classification", ["a", "b"], 32, seed=0)
+
+
+def test_weights_that_are_not_safetensors_inside_are_refused(tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    (folder / "model.safetensors").write_bytes(b"not tensors at all")
+    with pytest.raises(TrainingError, match="can't be loaded"):
+        load_base(Base(model=f"file:{folder}"), "sequence-classification", ["a", "b"], 32, seed=0)
+
+
+def weights_of(checkpoint: Path) -> dict[str, np.ndarray]:
+    return load_file(checkpoint / "model.safetensors")
