@@ -87,8 +87,7 @@ def split_table(table: Table, section: Data, seed: int) -> Splits:
     _require_learned(parts, section)
     index = {label: place for place, label in enumerate(labels)}
     splits = {
-        name: Split([row.text for row in parts[name]], [index[row.label] for row in parts[name]])
-        for name in _NAMES
+        name: Split([row.text for row in parts[name]], [index[row.label] for row in parts[name]]) for name in _NAMES
     }
     how = "chronological" if table.times is not None else "stratified"
     report = {
@@ -177,9 +176,7 @@ def _sample(rows: list[_Row], section: Data) -> list[_Row]:
         return rows
     names = sorted(strata)
     taken = _quotas([len(strata[name]) for name in names], section.max_rows / total)
-    chosen = [
-        row for name, count in zip(names, taken, strict=True) for row in _shuffled(strata[name])[:count]
-    ]
+    chosen = [row for name, count in zip(names, taken, strict=True) for row in _shuffled(strata[name])[:count]]
     return exempt + chosen
 
 
@@ -265,9 +262,7 @@ def _require_rows(pool: list[_Row], labels: list[str], to_cut: list[SplitName], 
         )
     few = [label for label in labels if counts[label] < len(to_cut) + 1]
     if few:
-        shown = ", ".join(f"{label!r} ({counts[label]})" for label in few[:5]) + (
-            ", …" if len(few) > 5 else ""
-        )
+        shown = ", ".join(f"{label!r} ({counts[label]})" for label in few[:5]) + (", …" if len(few) > 5 else "")
         raise DataError(
             f"{section.source}: too few rows, after duplicates were removed, of the "
             f"label{'s' * (len(few) > 1)} {shown}; each needs at least {len(to_cut) + 1}, one for each of "

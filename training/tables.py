@@ -102,18 +102,14 @@ def _table_of(parts: list[Columns], section: Data, asset: Asset) -> Table:
                 times.append(to_time(part, row))
             given.append(part.split)
     if not texts:
-        raise DataError(
-            f"{asset.path} has {rows_read:,} rows, and none has a text in the column {section.text!r}."
-        )
+        raise DataError(f"{asset.path} has {rows_read:,} rows, and none has a text in the column {section.text!r}.")
     dropped = {"empty_text": rows_read - len(texts)}
     return Table(texts, labels, times if section.time else None, given, rows_read, dropped, asset.sha256)
 
 
 def _checked_text(text: object, part: Columns, row: int, column: str) -> str:
     if not isinstance(text, str):
-        raise DataError(
-            f"{part.place(row)}: column {column!r} (data.text) holds {_shown(text)}, which is not text."
-        )
+        raise DataError(f"{part.place(row)}: column {column!r} (data.text) holds {_shown(text)}, which is not text.")
     if not text.isascii() and _HALF_A_CHARACTER.search(text):
         raise DataError(
             f"{part.place(row)}: column {column!r} (data.text) has half of a character (a lone surrogate), "
@@ -134,8 +130,7 @@ def _label_parser(section: Data) -> Callable[[Columns, int], str]:
         label = _plain_label(value)
         if label is None:
             raise DataError(
-                f"{part.place(row)}: column {section.label!r} (data.label) holds {_shown(value)}, which is "
-                "no label."
+                f"{part.place(row)}: column {section.label!r} (data.label) holds {_shown(value)}, which is no label."
             )
         kind = _kind(value)
         if first is None:
@@ -203,9 +198,7 @@ def _ranges(section: Data) -> str:
     def bound(value: float | None) -> str:
         return "null" if value is None else f"{value:g}"
 
-    return ", ".join(
-        f"{name}: [{bound(low)}, {bound(high)})" for name, (low, high) in (section.classes or {}).items()
-    )
+    return ", ".join(f"{name}: [{bound(low)}, {bound(high)})" for name, (low, high) in (section.classes or {}).items())
 
 
 class _TimeParser:
@@ -268,15 +261,11 @@ def _with_test(table: Table, test: Table) -> Table:
     """`table` without a test split of its own, then the rows of `test`."""
     kept = [row for row, split in enumerate(table.given) if split != "test"]
     if not kept:
-        raise DataError(
-            "data.source has a test split only, and data.test_source is test as well; nothing is left."
-        )
+        raise DataError("data.source has a test split only, and data.test_source is test as well; nothing is left.")
     return Table(
         [table.texts[row] for row in kept] + test.texts,
         [table.labels[row] for row in kept] + test.labels,
-        None
-        if table.times is None or test.times is None
-        else [table.times[row] for row in kept] + test.times,
+        None if table.times is None or test.times is None else [table.times[row] for row in kept] + test.times,
         [table.given[row] for row in kept] + test.given,
         table.rows_read + test.rows_read,
         {

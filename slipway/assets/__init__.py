@@ -85,7 +85,5 @@ def _parse(reference: str) -> Reference:
 
 def _needed_pin(reference: Reference, sha256: str | None) -> str:
     if sha256 is None:
-        raise AssetError(
-            f"{reference} needs a sha256 beside it: it picks the file of the release that is meant."
-        )
+        raise AssetError(f"{reference} needs a sha256 beside it: it picks the file of the release that is meant.")
     return sha256

@@ -80,9 +80,7 @@ def extract(archive: Path, inside: str, into: Path, *, top_implied: bool = False
             shown = _below_top(members) if top_implied else members
             return _extract_members(archive, shown, inside, into)
     except _BROKEN as error:
-        raise AssetError(
-            f"{archive.name} can't be read as an archive: {error or type(error).__name__}."
-        ) from error
+        raise AssetError(f"{archive.name} can't be read as an archive: {error or type(error).__name__}.") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise AssetError(f"{archive.name} holds a file and a folder of the same name.") from error
     except OSError as error:
@@ -99,9 +97,7 @@ def _extract_members(archive: Path, members: dict[str, _Member], inside: str, in
         digests = {}
         for name, relative in chosen.items():
             if not members[name].plain:
-                raise AssetError(
-                    f"{archive.name} holds {name} as a link or a device, which is not extracted."
-                )
+                raise AssetError(f"{archive.name} holds {name} as a link or a device, which is not extracted.")
             digests[relative] = _write(members[name], into / relative)
         return Extracted(root, digests)
     outer, rest = _split_at_archive(members, inside)
@@ -156,9 +152,7 @@ def _write(member: _Member, target: Path) -> str:
         while chunk := source.read(_CHUNK_BYTES):
             written += len(chunk)
             if written > member.size:
-                raise AssetError(
-                    f"{target.name} in the archive is larger than its header says; it is not extracted."
-                )
+                raise AssetError(f"{target.name} in the archive is larger than its header says; it is not extracted.")
             digest.update(chunk)
             sink.write(chunk)
     if written < member.size:
@@ -211,9 +205,7 @@ def _checked(archive: Path, members: Iterator[tuple[str, _Member]]) -> dict[str,
     for raw, member in members:
         name = raw.removeprefix("./")
         if not name or name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
-            raise AssetError(
-                f"{archive.name} names a file outside of itself, {raw!r}; nothing was extracted."
-            )
+            raise AssetError(f"{archive.name} names a file outside of itself, {raw!r}; nothing was extracted.")
         total += member.size
         if total > most or len(checked) >= MAX_MEMBERS:
             raise AssetError(

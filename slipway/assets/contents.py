@@ -54,18 +54,14 @@ def local_asset(reference: Reference) -> Asset:
             if matches:
                 return Asset(path.parent, digest_of_files(path.parent, matches), matches)
     except PermissionError as error:
-        raise AssetError(
-            f"{reference} may not be read: {error.filename or path}: permission denied."
-        ) from error
+        raise AssetError(f"{reference} may not be read: {error.filename or path}: permission denied.") from error
     raise AssetError(f"{reference} does not exist{_nearest_on_disk(path)}.")
 
 
 def files_below(folder: Path) -> tuple[Path, ...]:
     """All files under `folder` that are not hidden, sorted by their path below it."""
     found = (file for file in folder.rglob("*") if file.is_file())
-    shown = (
-        file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
+    shown = (file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
     return tuple(sorted(shown, key=lambda file: file.relative_to(folder).as_posix()))
 
 

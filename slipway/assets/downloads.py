@@ -16,8 +16,6 @@ from slipway.assets.index import ReleaseFile, http_client, index_url, retried
 from slipway.errors import AssetError
 from slipway.progress import progress
 
-_CHUNK_BYTES = 1 << 18
-
 
 def download(source: ReleaseFile, target: Path) -> None:
     """Download `source` to `target`; the caller holds the lock of its folder.
@@ -56,9 +54,7 @@ def _complete(source: ReleaseFile, part: Path) -> None:
             retried(lambda: _append(source, part, show))
         except httpx.HTTPStatusError as error:
             status = error.response.status_code
-            raise AssetError(
-                f"{error.request.url.host} answered {status} when asked for {source.filename}."
-            ) from error
+            raise AssetError(f"{error.request.url.host} answered {status} when asked for {source.filename}.") from error
         except (httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
             raise AssetError(f"{source.filename} can't be downloaded: {error}.") from error
 
@@ -80,9 +76,7 @@ def _append(source: ReleaseFile, part: Path, show: Callable[[int], None]) -> Non
     ):
         if response.status_code == 416:
             part.unlink(missing_ok=True)
-            raise httpx.ReadError(
-                "the server has fewer bytes than were downloaded before", request=response.request
-            )
+            raise httpx.ReadError("the server has fewer bytes than were downloaded before", request=response.request)
         response.raise_for_status()
         resumes = response.headers.get("content-range", "").startswith(f"bytes {done}-")
         if done and not (response.status_code == 206 and resumes):
@@ -92,14 +86,13 @@ def _append(source: ReleaseFile, part: Path, show: Callable[[int], None]) -> Non
             done = 0
             show(0)
         with part.open("ab" if done else "wb") as stream:
-            for chunk in response.iter_raw(_CHUNK_BYTES):
+            # Not in chunks of a size: what was gathered of one is lost when the connection breaks.
+            for chunk in response.iter_raw():
                 stream.write(chunk)
                 done += len(chunk)
                 show(done)
         if source.size is not None and done < source.size:
-            raise httpx.ReadError(
-                f"the connection ended after {done} of {source.size} bytes", request=response.request
-            )
+            raise httpx.ReadError(f"the connection ended after {done} of {source.size} bytes", request=response.request)
 
 
 def _credentials(url: str) -> tuple[str, str] | None:

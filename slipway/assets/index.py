@@ -53,9 +53,9 @@ class ReleaseFile:
 
 def index_url() -> str:
     """The index to ask, without a slash at the end."""
-    return next(
-        (os.environ[name] for name in _VARIABLES if os.environ.get(name)), "https://pypi.org/simple"
-    ).rstrip("/")
+    return next((os.environ[name] for name in _VARIABLES if os.environ.get(name)), "https://pypi.org/simple").rstrip(
+        "/"
+    )
 
 
 def without_credentials(url: str) -> str:
@@ -100,9 +100,7 @@ def find_release_file(name: str, version: str, sha256: str) -> ReleaseFile:
         return found
     shown = without_credentials(index_url())
     if found is not None:
-        raise AssetError(
-            f"the sha256 {sha256} is of {found.filename}, which is not version {version} of {name}."
-        )
+        raise AssetError(f"the sha256 {sha256} is of {found.filename}, which is not version {version} of {name}.")
     if not of_version:
         versions = sorted({file.version for file in files if file.version is not None}, reverse=True)
         there = ", ".join(str(one) for one in versions[:8]) + (", …" if len(versions) > 8 else "")
@@ -142,9 +140,7 @@ def _list_files(name: str) -> list[ReleaseFile]:
         else:
             entries = _Anchors.of(response.text)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AssetError(
-            f"{shown} did not answer in the simple API (PEP 691) when asked for {name}."
-        ) from error
+        raise AssetError(f"{shown} did not answer in the simple API (PEP 691) when asked for {name}.") from error
     # A relative address is relative to the page as it was served, after redirects.
     return [
         ReleaseFile(filename, str(response.url.join(url)), sha256, size, _version_of(filename))

@@ -92,9 +92,7 @@ def _extract(reference: Reference, archive: Path, target: Path, sha256: str) -> 
     target.parent.mkdir(exist_ok=True)
     for abandoned in target.parent.glob(".tmp-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
-    with tempfile.TemporaryDirectory(
-        dir=target.parent, prefix=".tmp-", ignore_cleanup_errors=True
-    ) as scratch:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".tmp-", ignore_cleanup_errors=True) as scratch:
         made = Path(scratch) / "made"
         (made / "files").mkdir(parents=True)
         got = extract(archive, reference.path, made / "files", top_implied=archive.suffix != ".whl")
