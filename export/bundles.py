@@ -17,7 +17,17 @@ from export.graph import export_onnx, fuse, input_names
 from export.measurement import dense_model, interleaved_latencies, onnx_model, spread_by_length
 from export.quantization import quantize_int8
 from slipway.artifacts import Artifact, inputs_digest, read_artifact, write_artifact
-from slipway.bundle import EXPECTED, FRONTIER, SPEC, TOKENIZER, BundleSpec, Check, Target, Tokenization, Variant
+from slipway.bundle import (
+    EXPECTED,
+    FRONTIER,
+    SPEC,
+    TOKENIZER,
+    BundleSpec,
+    Check,
+    Target,
+    Tokenization,
+    Variant,
+)
 from slipway.errors import ExportError
 from slipway.predictor import Encoder, Prediction, Predictor, open_session
 from slipway.progress import progress, say
@@ -31,7 +41,13 @@ _MODEL = "cpu/model.onnx"
 _LATENCY_TEXTS = 100
 
 # What a server asks itself before it is ready. Not from the data: a bundle may have to leave texts out.
-_CHECK_TEXTS = ("This is excellent.", "It was terrible, a waste of money.", "The report is due on Friday.", "这部电影很好看。", "👍")
+_CHECK_TEXTS = (
+    "This is excellent.",
+    "It was terrible, a waste of money.",
+    "The report is due on Friday.",
+    "这部电影很好看。",
+    "👍",
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,7 @@ def export(checkpoint_path: Path, out: Path, section: Export) -> Artifact:
         candidates = _make_candidates(source, section, work)
         dense = get_task(source.task).evaluate(source.dev_logits, source.dev_targets, source.labels)
         latencies = _latencies(source, candidates, section)
-        variants = choose(_measure(source, candidates, section, dense, latencies), section)
+        variants = choose(_measure(source, candidates, section, dense, latencies))
         chosen = next(variant for variant in variants if variant.chosen)
         candidate = next(candidate for candidate in candidates if candidate.name == chosen.name)
         reference = _reference_row(source, section, dense, latencies["pytorch"])
@@ -105,7 +121,7 @@ def _read_source(checkpoint: Artifact) -> _Source:
 
 
 def _make_candidates(source: _Source, section: Export, work: Path) -> list[_Candidate]:
-    """Every variant of the recipe, in its order; one that can't be made for this architecture is left out, saying so."""
+    """Every variant of the recipe, in its order; one that this architecture can't have is left out, saying so."""
     plain = work / "plain" / "model.onnx"
     fused = work / "fused.onnx"
     config = source.config
@@ -124,7 +140,7 @@ def _make_candidates(source: _Source, section: Export, work: Path) -> list[_Cand
     candidates = []
     with progress("Exporting to ONNX", len(section.variants) + 1) as advance:
         export_onnx(source.checkpoint.path, source.task, plain.parent)
-        spec = _spec(source, input_names(plain), section)
+        spec = _spec(source, input_names(plain))
         advance(1)
         for name in dict.fromkeys(section.variants):
             folder = work / name
@@ -149,7 +165,7 @@ def _make_candidates(source: _Source, section: Export, work: Path) -> list[_Cand
     return candidates
 
 
-def _spec(source: _Source, inputs: list[str], section: Export) -> BundleSpec:
+def _spec(source: _Source, inputs: list[str]) -> BundleSpec:
     tokenizer = source.checkpoint.json("tokenizer_config.json")
     pad_token = tokenizer["pad_token"]
     pad_token = pad_token["content"] if isinstance(pad_token, dict) else pad_token
@@ -162,7 +178,7 @@ def _spec(source: _Source, inputs: list[str], section: Export) -> BundleSpec:
             pad_token=pad_token,
             pad_id=source.config.get("pad_token_id") or 0,
             pad_type_id=tokenizer.get("pad_token_type_id", 0),
-            inputs=inputs,  # type: ignore[arg-type]  # pydantic refuses an input that is not known
+            inputs=inputs,  # pydantic refuses one that it does not know
         ),
         targets={},
         checks=[],

@@ -53,7 +53,17 @@ def fuse(model: Path, architecture: str, heads: int, hidden: int, out: Path) -> 
 
     known = {"bert", "gpt2", "bart", "clip", "t5", "vit"}
     # Encoders that differ from BERT by their embeddings or position scheme only.
-    like_bert = {"roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "mpnet", "deberta", "deberta-v2"}
+    like_bert = {
+        "roberta",
+        "xlm-roberta",
+        "camembert",
+        "distilbert",
+        "electra",
+        "albert",
+        "mpnet",
+        "deberta",
+        "deberta-v2",
+    }
     family = architecture if architecture in known else "bert" if architecture in like_bert else None
     if family is None:
         raise ExportError(f"there are no graph fusions for {architecture}")
@@ -76,7 +86,11 @@ def input_names(model: Path) -> list[str]:
 def quietly() -> Iterator[None]:
     """Hold back what the exporters say to their own developers."""
     levels = {name: logging.getLogger(name).level for name in ("root", "onnxruntime", "optimum", "transformers")}
-    with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with (
+        warnings.catch_warnings(),
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+    ):
         warnings.simplefilter("ignore")
         for name in levels:
             logging.getLogger(None if name == "root" else name).setLevel(logging.ERROR)

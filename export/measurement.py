@@ -33,7 +33,9 @@ def dense_model(checkpoint: Path, auto_model: str, threads: int) -> Iterator[Run
 
     def run(inputs: Mapping[str, npt.NDArray[np.int64]]) -> FloatArray:
         with torch.inference_mode():
-            logits: FloatArray = model(**{name: torch.from_numpy(value) for name, value in inputs.items()}).logits.numpy()
+            logits: FloatArray = model(
+                **{name: torch.from_numpy(value) for name, value in inputs.items()}
+            ).logits.numpy()
             return logits
 
     before = torch.get_num_threads()

@@ -325,7 +325,9 @@ def _verify(path: Path, manifest: Manifest) -> None:
 
 def _parent_of(path: Path, parent: Artifact) -> Parent:
     return Parent(
-        kind=parent.manifest.kind, digest=parent.digest, path=os.path.relpath(parent.path, start=path.absolute())
+        kind=parent.manifest.kind,
+        digest=parent.digest,
+        path=os.path.relpath(parent.path, start=path.absolute()),
     )
 
 

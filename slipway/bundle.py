@@ -6,10 +6,11 @@
       tokenizer.json      a fast tokenizer
       cpu/model.onnx      one model per target
       frontier.json       every variant that was tried: `Variant` below
-      expected.parquet    texts of the test split with the bundle's own answers: text, label (true), predicted, score, margin
+      expected.parquet    texts of the test split with the bundle's own answers: text, label (the true one), predicted,
+                          score, margin
 
-`expected.parquet` is what a load test sends and what its answers are checked against. It carries texts, which some teams
-may not copy; whoever can't, exports with `test_texts: 0` and gives the load test a file of its own.
+`expected.parquet` is what a load test sends and what its answers are checked against. It carries texts, which some
+teams may not copy; whoever can't, exports with `test_texts: 0` and gives the load test a file of its own.
 """
 
 from pathlib import Path

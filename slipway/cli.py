@@ -20,7 +20,7 @@ from slipway import __version__, pipeline
 from slipway.artifacts import Artifact, is_full_disk, lineage, read_artifact
 from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_SLO_MISSED, LoadTestError, SlipwayError
 from slipway.progress import console, say
-from slipway.recipe import Export, LoadTest, Recipe, Serve, load_recipe, recipe_schema
+from slipway.recipe import Export, LoadTest, Serve, load_recipe, recipe_schema
 
 _EXTRAS = {
     "torch": "train", "transformers": "train", "accelerate": "train", "sklearn": "train", "datasets": "train",
@@ -124,9 +124,18 @@ def serve(bundle: Path, recipe: Path | None, repository: Path | None, **options:
 @click.option("--arrivals", type=click.Choice(["poisson", "constant"]), help="Arrival process.")
 @click.option("--protocol", "protocols", type=click.Choice(["grpc", "http"]), multiple=True, help="May be repeated.")
 @click.option("--seed", type=int, help="Of the schedule and the order of texts.")
-@click.option("--slo", multiple=True, metavar="NAME=LIMIT", help="p50_ms, p95_ms, p99_ms or error_rate; may be repeated.")
+@click.option(
+    "--slo",
+    multiple=True,
+    metavar="NAME=LIMIT",
+    help="p50_ms, p95_ms, p99_ms or error_rate; may be repeated.",
+)
 @click.option("--texts", type=FOLDER, help="Parquet file with text and predicted, instead of the bundle's own.")
-@click.option("--allow-remote", is_flag=True, help="Drive load at an address that is not this machine's; it must be yours.")
+@click.option(
+    "--allow-remote",
+    is_flag=True,
+    help="Drive load at an address that is not this machine's; it must be yours.",
+)
 @click.option("--out", type=FOLDER, help="Where to write the verdict; by default beside the bundle.")
 def loadtest(
     bundle: Path,
@@ -229,7 +238,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(_run(arguments))
 
 
-def _run(arguments: list[str] | None) -> int:
+def _run(arguments: list[str] | None) -> int:  # noqa: PLR0911  # one return per kind of ending
     try:
         with _sigterm_unwinds():
             cli.main(arguments, prog_name="slipway", standalone_mode=False)
@@ -270,7 +279,7 @@ def _fail(message: str, code: int) -> int:
 
 @contextmanager
 def _sigterm_unwinds() -> Iterator[None]:
-    def unwind(number: int, frame: FrameType | None) -> None:
+    def unwind(_number: int, _frame: FrameType | None) -> None:
         raise _Terminated
 
     before = signal.signal(signal.SIGTERM, unwind)
@@ -294,7 +303,7 @@ def _override(section_type: type[Any], section: Any, options: dict[str, Any]) ->
 
 
 def _parse_objective(text: str) -> tuple[str, float]:
-    name, equals, limit = text.partition("=")
+    name, _, limit = text.partition("=")
     aliases = {"p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms"}
     try:
         return aliases.get(name, name), float(limit.removesuffix("ms"))

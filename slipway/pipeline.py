@@ -54,7 +54,14 @@ def train(recipe: Recipe, out: Path, *, force: bool = False) -> Artifact:
     """Recipe → checkpoint."""
     import training
 
-    return _make("train", "checkpoint", out, training.training_inputs(recipe), force, lambda: training.train(recipe, out))
+    return _make(
+        "train",
+        "checkpoint",
+        out,
+        training.training_inputs(recipe),
+        force,
+        lambda: training.train(recipe, out),
+    )
 
 
 def export(checkpoint: Path, out: Path, section: Export, *, force: bool = False) -> Artifact:
@@ -93,9 +100,7 @@ def report(run: Path, out: Path, *, force: bool = False) -> Artifact:
     return _make("report", "report", out, report_inputs(evidence), force, lambda: write_report(evidence, out))
 
 
-def _make(
-    stage: str, kind: Kind, out: Path, inputs: str, force: bool, make: Callable[[], Artifact]
-) -> Artifact:
+def _make(stage: str, kind: Kind, out: Path, inputs: str, force: bool, make: Callable[[], Artifact]) -> Artifact:
     found = None if force else reusable(out, kind, inputs)
     if found is not None:
         say(f"{stage}: reusing {_relative(out)}: recipe, parents and code are unchanged")

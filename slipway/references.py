@@ -37,6 +37,7 @@ class Reference:
         raise ValueError(f"{text!r} is not a reference; allowed are {FORMS}")
 
     def __str__(self) -> str:
+        """The reference as it is written in a recipe."""
         if self.scheme == "file":
             return f"file:{self.path}"
         if self.scheme == "pypi":

@@ -7,7 +7,6 @@ server tokenizes with the same `tokenizer.json`, in Rust and without transformer
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from slipway.assets import fetch

@@ -37,7 +37,10 @@ from training.tables import read_table
 
 def training_inputs(recipe: Recipe) -> str:
     """Digest of everything that the checkpoint depends on; see `slipway.artifacts.inputs_digest`."""
-    references = {"base": (recipe.base.model, recipe.base.sha256), "data": (recipe.data.source, recipe.data.sha256)}
+    references = {
+        "base": (recipe.base.model, recipe.base.sha256),
+        "data": (recipe.data.source, recipe.data.sha256),
+    }
     if recipe.data.test_source is not None:
         references["test"] = (recipe.data.test_source, recipe.data.test_sha256)
     assets = {name: fingerprint(reference, sha256) for name, (reference, sha256) in references.items()}
@@ -96,7 +99,10 @@ def train(recipe: Recipe, out: Path) -> Artifact:
         (draft.path / "logits").mkdir()
         for name in ("train", "dev", "test"):
             split = getattr(splits, name)
-            table_of_split = {"text": list(split.texts), "label": [splits.labels[target] for target in split.targets]}
+            table_of_split = {
+                "text": list(split.texts),
+                "label": [splits.labels[target] for target in split.targets],
+            }
             pq.write_table(pa.table(table_of_split), draft.path / "data" / f"{name}.parquet")
         for name, values in logits.items():
             np.save(draft.path / "logits" / f"{name}.npy", values, allow_pickle=False)

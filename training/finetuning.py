@@ -53,7 +53,15 @@ class History:
 
 
 def fine_tune(
-    base: LoadedBase, train: Split, dev: Split, labels: Sequence[str], section: Train, *, task: str, seed: int, work: Path
+    base: LoadedBase,
+    train: Split,
+    dev: Split,
+    labels: Sequence[str],
+    section: Train,
+    *,
+    task: str,
+    seed: int,
+    work: Path,
 ) -> History:
     """Fine-tune `base.model` in place and leave it with the best weights on `dev`.
 
@@ -124,7 +132,10 @@ def fine_tune(
             data_collator=transformers.DataCollatorWithPadding(base.tokenizer),
             compute_metrics=compute_metrics,
             optimizers=(build_optimizer(base.model, section), None),
-            callbacks=[reporter, transformers.EarlyStoppingCallback(early_stopping_patience=section.patience)],
+            callbacks=[
+                reporter,
+                transformers.EarlyStoppingCallback(early_stopping_patience=section.patience),
+            ],
         )
         trainer.remove_callback(transformers.PrinterCallback)
         if resume_from is not None:
@@ -171,24 +182,26 @@ def _reporter(advance: Advance, interrupted: threading.Event, *, resumed_at: int
     import transformers
 
     class Reporter(transformers.TrainerCallback):  # type: ignore[misc]
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
             advance(resumed_at)
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        def on_step_end(self, _: Any, __: Any, control: Any, **___: Any) -> None:
             advance(1)
             if interrupted.is_set():
                 control.should_save = control.should_training_stop = True
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-            if logs and "loss" in logs:
+        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+            if "loss" in logs:
                 advance(0, note=f"loss {logs['loss']:.3f}")
 
-        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
-            name = args.metric_for_best_model
-            say(f"  step {state.global_step}: dev {name} {metrics[f'eval_{name}']:.4f}, loss {metrics['eval_loss']:.3f}")
+        def on_evaluate(self, arguments: Any, state: Any, _: Any, metrics: dict[str, float], **__: Any) -> None:
+            name = arguments.metric_for_best_model
+            say(
+                f"  step {state.global_step}: dev {name} {metrics[f'eval_{name}']:.4f}, loss {metrics['eval_loss']:.3f}"
+            )
 
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
+        def on_save(self, arguments: Any, state: Any, *_: Any, **__: Any) -> None:
+            (Path(arguments.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
 
     return Reporter()
 
@@ -200,9 +213,9 @@ def _interruptible() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield requested
         return
-    before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+    before: dict[signal.Signals, Callable[[int, FrameType | None], Any] | int | None] = {}
 
-    def request(number: int, frame: FrameType | None) -> None:
+    def request(number: int, _frame: FrameType | None) -> None:
         requested.set()
         say("Stopping after this step; press Ctrl-C again to stop at once")
         signal.signal(number, signal.default_int_handler)

@@ -60,8 +60,6 @@ def require_columns(section: Data, found: Sequence[str], where: str) -> dict[str
                 f"{nearest(column, found, count=1)}."
             )
         if count > 1:
-            raise DataError(
-                f"{where} has {count} columns named {column!r} (data.{role}); rename all but one."
-            )
+            raise DataError(f"{where} has {count} columns named {column!r} (data.{role}); rename all but one.")
         positions[role] = list(found).index(column)
     return positions

@@ -53,9 +53,7 @@ def read_dataset(asset: Asset, section: Data) -> list[Columns]:
             columns.split = split
             parts.append(columns)
     if not any(part.split in (None, "train") for part in parts):
-        raise DataError(
-            f"{asset.path.name} has the splits {', '.join(named) or 'none'}, and none to train on."
-        )
+        raise DataError(f"{asset.path.name} has the splits {', '.join(named) or 'none'}, and none to train on.")
     return parts
 
 

@@ -40,9 +40,7 @@ _REPORT_EVERY = 10_000
 def format_of(files: tuple[Path, ...], *, default: str | None = None) -> str:
     """The format that the files' names tell; raises `DataError` if they don't, or differ, and there is no
     default."""
-    formats = {
-        next((f for end, f in _SUFFIXES.items() if file.name.lower().endswith(end)), "") for file in files
-    }
+    formats = {next((f for end, f in _SUFFIXES.items() if file.name.lower().endswith(end)), "") for file in files}
     if len(formats) == 1 and "" not in formats:
         return formats.pop()
     if default is not None:
@@ -93,9 +91,7 @@ def read_parquet(files: tuple[Path, ...], section: Data) -> Columns:
                 if pa.types.is_dictionary(text_type):
                     text_type = text_type.value_type
                 if not (pa.types.is_string(text_type) or pa.types.is_large_string(text_type)):
-                    raise DataError(
-                        f"{file.name}: column {section.text!r} (data.text) holds {text_type}, not text."
-                    )
+                    raise DataError(f"{file.name}: column {section.text!r} (data.text) holds {text_type}, not text.")
                 with progress(f"Reading {file.name}", parquet.metadata.num_rows) as advance:
                     for batch in parquet.iter_batches(columns=list(wanted_columns(section).values())):
                         columns.texts.extend(batch[section.text].to_pylist())
@@ -243,11 +239,7 @@ def _parsed(text: str, file: Path, line: int) -> object:
 def _append_record(columns: Columns, record: object, section: Data, place: str) -> None:
     if not isinstance(record, dict):
         raise DataError(f"{place}: holds a {type(record).__name__}, not an object with the columns as keys.")
-    if (
-        section.text not in record
-        or section.label not in record
-        or (section.time and section.time not in record)
-    ):
+    if section.text not in record or section.label not in record or (section.time and section.time not in record):
         require_columns(section, list(record), place)
     columns.texts.append(record[section.text])
     columns.labels.append(record[section.label])

@@ -54,7 +54,8 @@ def recipe_schema() -> dict[str, Any]:
 class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses duplicate keys and reads 1e-4 (YAML 1.2) as a number, 2024-01-01 and `no` as texts."""
 
-    yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}
+    # Its own table, or the base class's would be changed.
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
     @classmethod
     def values(cls, node: yaml.Node | None) -> Any:
@@ -70,7 +71,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int | float | bool | None):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
             if key in seen:
@@ -103,7 +104,7 @@ def _compose(file: Path) -> yaml.Node | None:
     except OSError as error:
         raise RecipeError(f"{file} can't be read: {error.strerror}.") from error
     try:
-        return typing.cast("yaml.Node | None", yaml.compose(text, Loader=_Loader))
+        return yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise RecipeError(_yaml_problem(file, error)) from error
     except RecursionError:
@@ -123,7 +124,9 @@ def _yaml_problem(file: Path, error: yaml.YAMLError) -> str:
 def _anchor_files(values: dict[Any, Any], folder: Path) -> None:
     for section, keys in (("base", ("model",)), ("data", ("source", "test_source"))):
         part = values.get(section)
-        for key in keys if isinstance(part, dict) else ():
+        if not isinstance(part, dict):
+            continue
+        for key in keys:
             reference = part.get(key)
             if isinstance(reference, str) and reference.startswith("file:") and len(reference) > len("file:"):
                 path = Path(reference.removeprefix("file:")).expanduser()
@@ -170,7 +173,14 @@ def _shorten(value: Any) -> str:
 
 
 def _type_name(value: Any) -> str:
-    names = {str: "a text", bool: "true/false", int: "a whole number", float: "a number", list: "a list", dict: "a mapping"}
+    names = {
+        str: "a text",
+        bool: "true/false",
+        int: "a whole number",
+        float: "a number",
+        list: "a list",
+        dict: "a mapping",
+    }
     return names.get(type(value), "empty")
 
 

@@ -12,12 +12,13 @@ from slipway.recipe.loading import recipe_schema
 _INTRODUCTION = """\
 # Recipes
 
-One YAML file says everything about a run. It is checked whole before any work starts; an error names the file, the line, the
-field, the value, what is allowed and the nearest right name. `slipway recipe check FILE` prints it with every default filled in;
-`slipway recipe schema > recipe.schema.json` gives editors what they need to complete and check it while you type.
+One YAML file says everything about a run. It is checked whole before any work starts; an error names the file, the
+line, the field, the value, what is allowed and the nearest right name. `slipway recipe check FILE` prints it with every
+default filled in; `slipway recipe schema > recipe.schema.json` gives editors what they need to complete and check it
+while you type.
 
-Relative `file:` references are taken from the recipe's folder. Numbers such as `1e-4` are numbers, `no` and dates are texts, a key
-given twice is an error.
+Relative `file:` references are taken from the recipe's folder. Numbers such as `1e-4` are numbers, `no` and dates are
+texts, a key given twice is an error.
 """
 
 
@@ -57,7 +58,13 @@ def _values(details: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in details.get("enum", [details.get("const")]))
     if "anyOf" in details:
         return " or ".join(_values(option) for option in details["anyOf"] if option.get("type") != "null")
-    kinds = {"string": "text", "integer": "whole number", "number": "number", "array": "list", "object": "mapping"}
+    kinds = {
+        "string": "text",
+        "integer": "whole number",
+        "number": "number",
+        "array": "list",
+        "object": "mapping",
+    }
     kind = kinds.get(details.get("type", ""), "section")
     if details.get("type") == "array" and isinstance(details.get("items"), dict):
         kind = f"list of {_values(details['items'])}"

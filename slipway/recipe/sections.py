@@ -5,6 +5,7 @@ again.
 """
 
 import math
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -81,7 +82,7 @@ class Data(Section):
     test_sha256: Sha256 | None = None
     """As `sha256`, of `test_source`."""
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "dataset", "ratings"] = "auto"
-    """`dataset`: a Hugging Face dataset; `ratings`: tab-separated id, mean rating, text. `auto` goes by the file's name."""
+    """`dataset`: a Hugging Face dataset; `ratings`: tab-separated id, mean rating, text; `auto` goes by the name."""
     subset: str | None = None
     """Configuration of a Hugging Face dataset that has several."""
     text: str = "text"
@@ -248,7 +249,9 @@ class Recipe(Section):
         allowed = get_task(self.task).metrics
         for section, metric in (("train", self.train.metric), ("export", self.export.metric)):
             if metric not in allowed:
-                raise ValueError(f"{section}.metric {metric!r} is not a metric of {self.task}; allowed: {', '.join(allowed)}")
+                raise ValueError(
+                    f"{section}.metric {metric!r} is not a metric of {self.task}; allowed: {', '.join(allowed)}"
+                )
         return self
 
     def stage_inputs(self, stage: str) -> dict[str, Any]:
@@ -273,6 +276,6 @@ def _check_ranges(classes: dict[str, tuple[float | None, float | None]]) -> None
     for low, high, name in bounds:
         if low >= high:
             raise ValueError(f"class {name!r} is empty: from {low:g} is not below to {high:g}")
-    for (_, high, name), (low, _, following) in zip(bounds, bounds[1:], strict=False):
+    for (_, high, name), (low, _, following) in pairwise(bounds):
         if low < high:
             raise ValueError(f"classes {name!r} and {following!r} overlap")

@@ -39,9 +39,7 @@ def write_report(evidence: Evidence, out: Path) -> Artifact:
             f"A report needs {error.name}, which is not installed; try: pip install 'slipway[report]'."
         ) from error
     parents = evidence.artifacts
-    with write_artifact(
-        out, "report", name=evidence.name, inputs=report_inputs(evidence), parents=parents
-    ) as draft:
+    with write_artifact(out, "report", name=evidence.name, inputs=report_inputs(evidence), parents=parents) as draft:
         page = render(evidence)
         (draft.path / PAGE).write_text(page, encoding="utf-8")
         draft.metrics["sections"] = [parent.manifest.kind for parent in parents]

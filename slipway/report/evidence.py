@@ -131,11 +131,7 @@ class History:
                     step=int(row.get("step", 0)),
                     epoch=number(row.get("epoch")),
                     loss=number(row.get("loss")),
-                    scores={
-                        name: number(row[name])
-                        for name in ("accuracy", "macro_f1", "mcc", "ece")
-                        if name in row
-                    },
+                    scores={name: number(row[name]) for name in ("accuracy", "macro_f1", "mcc", "ece") if name in row},
                 )
                 for row in value.get("evaluations") or []
             ),
@@ -179,16 +175,12 @@ class DataSummary:
         """From the content of `data.json`; any count at its top is taken for rows that were removed."""
         dropped = value.get("rows_dropped") or value.get("dropped") or {}
         removed = {str(why): int(n) for why, n in dropped.items()} if isinstance(dropped, dict) else {}
-        removed |= {
-            name: n for name, n in value.items() if type(n) is int and name not in ("rows_read", "seed")
-        }
+        removed |= {name: n for name, n in value.items() if type(n) is int and name not in ("rows_read", "seed")}
         splits = _splits(value)
         kind = value.get("kind") or {}
         return cls(
             rows_read=_whole(value.get("rows_read")),
-            removed={
-                why.replace("_", " "): n for why, n in removed.items() if n or why == "duplicates_removed"
-            },
+            removed={why.replace("_", " "): n for why, n in removed.items() if n or why == "duplicates_removed"},
             kinds=kind if isinstance(kind, dict) else {split.name: str(kind) for split in splits},
             splits=splits,
         )

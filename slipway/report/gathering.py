@@ -43,9 +43,7 @@ def collect(path: Path) -> Evidence:
         start = read_artifact(path, verify=False)
         return gather(*(parent_of_kind(start, kind) for kind in _KINDS))
     found = {
-        kind: read_artifact(path / kind, kind, verify=False)
-        for kind in _KINDS
-        if (path / kind / MANIFEST).is_file()
+        kind: read_artifact(path / kind, kind, verify=False) for kind in _KINDS if (path / kind / MANIFEST).is_file()
     }
     if not found:
         what = "holds neither" if path.is_dir() else "does not exist. Expected"
@@ -72,9 +70,7 @@ def gather(checkpoint: Artifact | None, bundle: Artifact | None, verdict: Artifa
     """
     given = [artifact for artifact in (checkpoint, bundle, verdict) if artifact is not None]
     if not given:
-        raise ArtifactError(
-            "There is nothing to report on: neither a checkpoint, nor a bundle, nor a verdict."
-        )
+        raise ArtifactError("There is nothing to report on: neither a checkpoint, nor a bundle, nor a verdict.")
     for artifact in given:
         read_artifact(artifact.path, artifact.manifest.kind)
     for i, child in enumerate(given):

@@ -76,9 +76,7 @@ def _load_headline(load: Load) -> Headline:
 def _compression_headline(compression: Compression) -> Headline:
     chosen, reference = compression.chosen, compression.reference
     if chosen is None:
-        return Headline(
-            "missed", "No variant passed the gate", "The table below says what each of them lost by."
-        )
+        return Headline("missed", "No variant passed the gate", "The table below says what each of them lost by.")
     smaller = formatting.ratio(reference.bytes if reference else None, chosen.bytes)
     sentence = (
         f"Of {formatting.plural(len(compression.variants), 'variant')}, {chosen.name} is served: "

@@ -24,12 +24,8 @@ _LARGEST_CONFUSIONS = 10
 class _RecipeDumper(yaml.SafeDumper):
     """Lists in one line, as recipes write them: `[null, -0.5]`."""
 
-    def represent_sequence(
-        self, tag: str, sequence: Any, flow_style: bool | None = None
-    ) -> yaml.SequenceNode:
-        return super().represent_sequence(
-            tag, sequence, flow_style=True if flow_style is None else flow_style
-        )
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
+        return super().represent_sequence(tag, sequence, flow_style=True if flow_style is None else flow_style)
 
 
 @dataclass(frozen=True)

@@ -89,9 +89,7 @@ def _macro_f1(quality: Quality | None) -> str:
 
 def _add_latency(grid: Table, load: Load) -> None:
     verdict = load.verdict
-    grid.add_row(
-        f"latency at {formatting.rate(verdict.offered_rate)}/s", "p50", "p95", "p99", "failed", style="bold"
-    )
+    grid.add_row(f"latency at {formatting.rate(verdict.offered_rate)}/s", "p50", "p95", "p99", "failed", style="bold")
     latency = verdict.latency
     measured = [_ascii(formatting.milliseconds(value)) for value in (latency.p50, latency.p95, latency.p99)]
     grid.add_row("measured, ms", *measured, _failures(load))

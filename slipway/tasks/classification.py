@@ -17,7 +17,7 @@ class SequenceClassification:
     name = "sequence-classification"
     auto_model = "AutoModelForSequenceClassification"
     export_task = "text-classification"
-    metrics = ("accuracy", "macro_f1", "mcc")
+    metrics: tuple[str, ...] = ("accuracy", "macro_f1", "mcc")
 
     def decode(
         self, logits: FloatArray, labels: Sequence[str], temperature: float = 1.0

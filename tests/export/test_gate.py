@@ -59,7 +59,7 @@ def test_the_fastest_that_passes_is_chosen_and_the_others_say_why_not() -> None:
     fast_but_wrong = judge(variant("wrong", latency_ms={"p50": 1.0, "p95": 1.0}, loss_points=9.0), SECTION)
     fast = judge(variant("fast", latency_ms={"p50": 2.0, "p95": 3.0}), SECTION)
     slow = judge(variant("slow", latency_ms={"p50": 4.0, "p95": 5.0}), SECTION)
-    chosen = {entry.name: entry for entry in choose([fast_but_wrong, slow, fast], SECTION)}
+    chosen = {entry.name: entry for entry in choose([fast_but_wrong, slow, fast])}
     assert [name for name, entry in chosen.items() if entry.chosen] == ["fast"]
     assert "2.00× as slow as fast" in chosen["slow"].verdict
     assert "loses 9.00 points" in chosen["wrong"].verdict
@@ -68,5 +68,5 @@ def test_the_fastest_that_passes_is_chosen_and_the_others_say_why_not() -> None:
 def test_a_gate_that_nothing_passes_names_the_nearest_and_exits_with_3() -> None:
     bad = [judge(variant("a", loss_points=5.0), SECTION), judge(variant("b", loss_points=2.0), SECTION)]
     with pytest.raises(GateError, match=r"Nearest: b\.") as caught:
-        choose(bad, SECTION)
+        choose(bad)
     assert caught.value.exit_code == 3

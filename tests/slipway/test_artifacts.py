@@ -23,7 +23,9 @@ from slipway.errors import ArtifactError
 pytestmark = pytest.mark.unit
 
 
-def make(path: Path, kind: str = "checkpoint", parents: list[Artifact] | None = None, text: str = "weights") -> Artifact:
+def make(
+    path: Path, kind: str = "checkpoint", parents: list[Artifact] | None = None, text: str = "weights"
+) -> Artifact:
     with write_artifact(path, kind, name="reviews", inputs="abc", parents=parents) as draft:  # type: ignore[arg-type]
         (draft.path / "model.bin").write_text(text, encoding="utf-8")
         draft.write_json("labels.json", ["差评", "好评"])
@@ -77,9 +79,14 @@ def test_a_writer_that_fails_leaves_the_old_artifact_and_nothing_else(
     tmp_path: Path, failure: type[BaseException]
 ) -> None:
     old = make(tmp_path / "checkpoint")
-    with pytest.raises(failure), write_artifact(old.path, "checkpoint", name="reviews", inputs="new") as draft:
-        (draft.path / "model.bin").write_text("half")
-        raise failure
+
+    def fail_half_way() -> None:
+        with write_artifact(old.path, "checkpoint", name="reviews", inputs="new") as draft:
+            (draft.path / "model.bin").write_text("half")
+            raise failure
+
+    with pytest.raises(failure):
+        fail_half_way()
     assert read_artifact(old.path).digest == old.digest
     assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint"]
 
@@ -87,7 +94,10 @@ def test_a_writer_that_fails_leaves_the_old_artifact_and_nothing_else(
 def test_a_folder_that_is_no_artifact_is_never_replaced(tmp_path: Path) -> None:
     thesis = tmp_path / "thesis.doc"
     thesis.write_text("years of work")
-    with pytest.raises(ArtifactError, match="not an artifact"), write_artifact(tmp_path, "report", name="r", inputs="i"):
+    with (
+        pytest.raises(ArtifactError, match="not an artifact"),
+        write_artifact(tmp_path, "report", name="r", inputs="i"),
+    ):
         pass
     assert thesis.read_text() == "years of work"
 
@@ -114,7 +124,10 @@ def test_lineage_leads_from_a_verdict_to_its_checkpoint(tmp_path: Path) -> None:
     checkpoint = make(tmp_path / "checkpoint")
     bundle = make(tmp_path / "bundle", "bundle", [checkpoint])
     verdict = make(tmp_path / "verdict", "verdict", [bundle])
-    assert [(depth, parent.kind) for depth, parent, _ in lineage(verdict)] == [(1, "bundle"), (2, "checkpoint")]
+    assert [(depth, parent.kind) for depth, parent, _ in lineage(verdict)] == [
+        (1, "bundle"),
+        (2, "checkpoint"),
+    ]
     found = parent_of_kind(verdict, "checkpoint")
     assert found is not None
     assert found.digest == checkpoint.digest
@@ -152,7 +165,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("mounting needs root")
     yield disk
@@ -172,12 +187,8 @@ def test_a_full_disk_keeps_the_old_artifact_and_nothing_half_written(small_disk:
 
 
 def test_a_full_disk_is_recognised_behind_a_librarys_own_error() -> None:
-    try:
-        try:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        except OSError as cause:
-            raise RuntimeError("writing tensors failed") from cause
-    except RuntimeError as error:
-        assert is_full_disk(error)
+    wrapped = RuntimeError("writing tensors failed")
+    wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert is_full_disk(wrapped)
     assert is_full_disk(RuntimeError("IoError(Os { code: 28, message: No space left on device })"))
     assert not is_full_disk(OSError(errno.EACCES, "denied"))

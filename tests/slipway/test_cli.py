@@ -70,7 +70,9 @@ def test_a_table_that_cannot_be_learned_from(workshop: Path, name: str) -> None:
 
 
 def test_a_label_in_test_that_train_never_had(workshop: Path) -> None:
-    (workshop / "test.csv").write_text("review,stars\nnever seen film,mixed\nanother great film,good\n", encoding="utf-8")
+    (workshop / "test.csv").write_text(
+        "review,stars\nnever seen film,mixed\nanother great film,good\n", encoding="utf-8"
+    )
     recipe = workshop / "tiny.yaml"
     recipe.write_text(recipe.read_text().replace("label: stars", "label: stars, test_source: file:test.csv"))
     assert_one_line(train(workshop), "mixed", "test")

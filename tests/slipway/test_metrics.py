@@ -18,7 +18,11 @@ def answers(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
     rows = draw(st.integers(1, 60))
     seed = draw(st.integers(0, 2**16))
     generator = np.random.default_rng(seed)
-    return generator.normal(size=(rows, classes)).astype(np.float32), generator.integers(0, classes, rows), classes
+    return (
+        generator.normal(size=(rows, classes)).astype(np.float32),
+        generator.integers(0, classes, rows),
+        classes,
+    )
 
 
 @given(answers())

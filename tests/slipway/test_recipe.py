@@ -53,13 +53,19 @@ def test_the_recipe_of_the_demo_is_valid() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (("epochs: 2", "epoch: 2"), ["recipe.yaml:8: train.epoch: unknown field. Did you mean epochs?", "batch_size"]),
+        (
+            ("epochs: 2", "epoch: 2"),
+            ["recipe.yaml:8: train.epoch: unknown field. Did you mean epochs?", "batch_size"],
+        ),
         (("train:", "trian:"), ["recipe.yaml:7: trian: unknown field. Did you mean train?"]),
         (("epochs: 2", "epochs: many"), ["recipe.yaml:8: train.epochs", '"many" is a text', "number"]),
         (("epochs: 2", 'epochs: "2"'), ["recipe.yaml:8: train.epochs", '"2" is a text']),
         (("epochs: 2", "epochs: -1"), ["recipe.yaml:8: train.epochs", "-1", "greater than 0"]),
         (("epochs: 2", "epochs: .nan"), ["recipe.yaml:8: train.epochs", "number"]),
-        (("epochs: 2", "precision: fp23"), ['"fp23" is not allowed; allowed: auto, fp32, bf16.', "Did you mean fp32?"]),
+        (
+            ("epochs: 2", "precision: fp23"),
+            ['"fp23" is not allowed; allowed: auto, fp32, bf16.', "Did you mean fp32?"],
+        ),
         (("epochs: 2", "metric: f1"), ["train.metric 'f1'", "allowed: accuracy, macro_f1, mcc"]),
         (("label: stars", "label: text"), ["recipe.yaml:4: data:", "same column 'text'"]),
         (("label: stars", "format: ratings"), ["data:", "needs classes"]),
@@ -69,7 +75,10 @@ def test_the_recipe_of_the_demo_is_valid() -> None:
         (("label: stars", "split: {dev: 0.6, test: 0.5}"), ["dev + test is 1.1"]),
         (("label: stars", "test_sha256: " + "a" * 64), ["test_sha256 is given without test_source"]),
         (("label: stars", "sha256: abc"), ["data.sha256", '"abc"']),
-        (("file:base", "bert-base-uncased"), ["base.model", "hub:org/name@revision, file:path, or pypi:name==version/path"]),
+        (
+            ("file:base", "bert-base-uncased"),
+            ["base.model", "hub:org/name@revision, file:path, or pypi:name==version/path"],
+        ),
         (("file:base", "hub:org/name"), ["has no revision"]),
         (("file:base", "pypi:name==1/model"), ["base: pypi:name==1/model needs a sha256"]),
         (("name: reviews", "name: My Reviews!"), ["recipe.yaml:1: name"]),

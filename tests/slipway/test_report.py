@@ -89,9 +89,7 @@ def make_checkpoint(
     ) as draft:
         (draft.path / "model.safetensors").write_bytes(b"w" * 90_900 * SCALE)
         quality = {stage: metrics_of(labels, skill) for stage, skill in (("before", 0.1), ("after", 1.25))}
-        draft.write_json(
-            "metrics.json", {stage: {"dev": each, "test": each} for stage, each in quality.items()}
-        )
+        draft.write_json("metrics.json", {stage: {"dev": each, "test": each} for stage, each in quality.items()})
         draft.write_json(
             "history.json",
             {
@@ -356,9 +354,7 @@ def test_the_page_needs_nothing_from_outside_and_runs_nothing(tmp_path: Path) ->
     assert not {tag for tag, _ in outline.tags} & {"script", "link", "img", "iframe", "object", "base"}
     assert "://" not in page
     assert "@import" not in page
-    references = [
-        value for _, attrs in outline.tags for name, value in attrs.items() if name in ("href", "src")
-    ]
+    references = [value for _, attrs in outline.tags for name, value in attrs.items() if name in ("href", "src")]
     assert all(reference and reference.startswith("#") for reference in references)
     assert not [name for _, attrs in outline.tags for name in attrs if name.startswith("on")]
 
@@ -512,9 +508,7 @@ def test_an_invalid_run_judges_nothing(tmp_path: Path) -> None:
 
 
 def test_every_request_may_have_failed(tmp_path: Path) -> None:
-    artifacts = make_run(
-        tmp_path, outcome="missed", fail=lambda i: ("error", "timeout", "wrong")[i % 3], details=["x"]
-    )
+    artifacts = make_run(tmp_path, outcome="missed", fail=lambda i: ("error", "timeout", "wrong")[i % 3], details=["x"])
     assert "1,200" in Outline(page_of(tmp_path, *artifacts)).text
 
 
@@ -536,9 +530,7 @@ def test_the_page_stays_small_for_100000_requests(tmp_path: Path) -> None:
     ],
     ids=["two", "sixty", "chinese"],
 )
-def test_any_set_of_labels_is_shown(
-    tmp_path: Path, labels: tuple[str, ...], recwarn: pytest.WarningsRecorder
-) -> None:
+def test_any_set_of_labels_is_shown(tmp_path: Path, labels: tuple[str, ...], recwarn: pytest.WarningsRecorder) -> None:
     page = page_of(tmp_path, *make_run(tmp_path, labels))
     assert all(label in Outline(page).text for label in labels)
     assert len(page.encode()) < 1_500_000
@@ -597,9 +589,7 @@ def test_a_file_that_is_not_what_it_should_be_is_named(tmp_path: Path) -> None:
 
 
 def test_both_forms_of_a_data_summary_are_read() -> None:
-    flat = DataSummary.parse(
-        {"rows": {"train": 3}, "labels": {"train": {"a": 3}}, "kind": {"train": "given"}}
-    )
+    flat = DataSummary.parse({"rows": {"train": 3}, "labels": {"train": {"a": 3}}, "kind": {"train": "given"}})
     nested = DataSummary.parse({"splits": {"train": {"rows": 3, "labels": {"a": 3}}}, "kind": "stratified"})
     assert flat.splits == nested.splits
     assert flat.given == ["train"]

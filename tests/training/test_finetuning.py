@@ -43,7 +43,9 @@ def test_no_file_of_the_checkpoint_is_a_pickle(tiny_checkpoint: Artifact) -> Non
     assert not [name for name in tiny_checkpoint.manifest.files if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
 
 
-def test_the_stored_logits_are_those_of_the_stored_weights_on_the_stored_rows(tiny_checkpoint: Artifact) -> None:
+def test_the_stored_logits_are_those_of_the_stored_weights_on_the_stored_rows(
+    tiny_checkpoint: Artifact,
+) -> None:
     import pyarrow.parquet as pq
 
     logits = np.load(tiny_checkpoint.path / "logits" / "test.npy")
@@ -63,7 +65,8 @@ def test_the_same_seed_gives_the_same_weights(tiny_recipe: Path, tiny_checkpoint
 def test_the_best_weights_are_restored_after_stopping_early(tmp_path: Path) -> None:
     # A rate that is far too high from the first step on: later evaluations are no better than earlier ones.
     recipe = write_tiny_recipe(
-        tmp_path, train="{epochs: 40, batch_size: 16, learning_rate: 5.0e-3, patience: 2, max_tokens: 32, precision: fp32}"
+        tmp_path,
+        train="{epochs: 40, batch_size: 16, learning_rate: 5.0e-3, patience: 2, max_tokens: 32, precision: fp32}",
     )
     checkpoint = training.train(load_recipe(recipe), tmp_path / "run" / "checkpoint")
     history = checkpoint.json("history.json")
@@ -104,7 +107,11 @@ def test_training_goes_on_where_it_was_stopped(
 
 def test_weight_decay_is_for_matrices_only_and_the_head_has_its_own_rate(tmp_path: Path) -> None:
     base = load_base(
-        Base(model=f"file:{write_tiny_base(tmp_path / 'base')}"), "sequence-classification", ["a", "b"], 32, seed=0
+        Base(model=f"file:{write_tiny_base(tmp_path / 'base')}"),
+        "sequence-classification",
+        ["a", "b"],
+        32,
+        seed=0,
     )
     section = Train(learning_rate=1e-4, head_learning_rate=1e-3, weight_decay=0.1)
     groups = build_optimizer(base.model, section).param_groups

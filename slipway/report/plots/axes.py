@@ -21,9 +21,7 @@ def latency_axis(axes: Any, axis: str, low: float, high: float, pad: float) -> t
     if high / low > 2000:
         steps = (1,)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [
-        step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high
-    ]
+    ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
     if len(ticks) < 2:
         ticks = [float(f"{value:.2g}") for value in np.geomspace(low * 1.02, high / 1.02, 3)]
     side = axes.xaxis if axis == "x" else axes.yaxis

@@ -77,9 +77,7 @@ def latency_distribution(load: Load, samples: Samples) -> str:
         axes.set_xlabel("latency, ms (logarithmic)")
         axes.set_ylabel("share of the protocol's requests, %")
         legend(axes)
-        return to_svg(
-            figure, "distribution", "Distribution of latency by protocol, with percentiles and the objective"
-        )
+        return to_svg(figure, "distribution", "Distribution of latency by protocol, with percentiles and the objective")
 
 
 def rolling_percentile(samples: Samples, percentile: float) -> tuple[FloatArray, FloatArray]:

@@ -104,9 +104,7 @@ def canvas() -> Iterator[Any]:
 def to_svg(figure: Any, name: str, description: str) -> str:
     """`figure` as an `<svg>` element for a page; `description` is what a screen reader says of it."""
     buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-    )
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -118,9 +116,7 @@ def to_svg(figure: Any, name: str, description: str) -> str:
     for marker, (variable, fallback) in INKS.items():
         svg = svg.replace(marker, f"var({variable}, {fallback})")
     box = re.search(r"viewBox=\"[^\"]*\"", svg)
-    head = (
-        f'<svg class="plot" role="img" aria-label="{_attribute(description)}" {box.group(0) if box else ""}>'
-    )
+    head = f'<svg class="plot" role="img" aria-label="{_attribute(description)}" {box.group(0) if box else ""}>'
     return head + svg[svg.index(">") + 1 :].strip()
 
 

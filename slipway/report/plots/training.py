@@ -37,9 +37,7 @@ def loss_curve(history: History) -> str:
             bottom.set_yticks([0, peak], ["0", formatting.compact(float(f"{peak:.3g}"))])
             bottom.set_ylim(0, (peak or 1.0) * 1.25)
         bottom.set_xlabel("step  (lower panel: learning rate)")
-        return to_svg(
-            figure, "loss", "Training and dev loss over the steps of fine-tuning, with the learning rate"
-        )
+        return to_svg(figure, "loss", "Training and dev loss over the steps of fine-tuning, with the learning rate")
 
 
 def dev_curve(history: History) -> str:
@@ -74,9 +72,7 @@ def dev_curve(history: History) -> str:
         axes.set_xlabel("step")
         axes.set_ylabel("score on dev")
         legend(axes)
-        return to_svg(
-            figure, "dev", "Scores on the dev split over the steps of fine-tuning, the kept step marked"
-        )
+        return to_svg(figure, "dev", "Scores on the dev split over the steps of fine-tuning, the kept step marked")
 
 
 def exponential_average(values: FloatArray, span: float) -> FloatArray:

@@ -55,13 +55,9 @@ def variants_plot(compression: Compression, budget: float | None) -> str:
         axes.set_xlabel("latency of one text, p50, ms")
         metric = shown[0].metric if shown else ""
         axes.set_ylabel(f"{formatting.metric_name(metric)} on dev")
-        _place_names(
-            figure, axes, [(variant.name, x, y) for variant, (x, y) in zip(shown, points, strict=True)]
-        )
+        _place_names(figure, axes, [(variant.name, x, y) for variant, (x, y) in zip(shown, points, strict=True)])
         legend(axes)
-        return to_svg(
-            figure, "variants", "Metric on dev against latency of every variant; the chosen one is a star"
-        )
+        return to_svg(figure, "variants", "Metric on dev against latency of every variant; the chosen one is a star")
 
 
 def pareto_frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
