@@ -1,0 +1,27 @@
+"""One request before the load, so that a wrong address is one clear line and not ten thousand errors."""
+
+from loadtests.protocols import Client, RequestError, RequestTimeoutError
+from slipway.errors import LoadTestError
+
+
+def check(client: Client, protocol: str, text: str) -> None:
+    """Ask once; raises `LoadTestError` that says what to do if the load would say nothing.
+
+    A model that answers wrongly or fails on this text is for the load test to find out, not for this check.
+    """
+    try:
+        client.ask(text)
+    except RequestTimeoutError as error:
+        raise LoadTestError(
+            f"The endpoint at {client.address} did not answer one {protocol} request within {client.timeout_s:g} s."
+        ) from error
+    except RequestError as error:
+        if error.unreachable:
+            raise LoadTestError(
+                f"Nothing answers at {client.address}. Start an endpoint with: slipway serve BUNDLE"
+            ) from error
+        if error.unknown_model:
+            raise LoadTestError(
+                f"The endpoint at {client.address} does not serve model {client.model!r} over {protocol} ({error}). "
+                "Is it serving another bundle, or is it no endpoint of Slipway?"
+            ) from error

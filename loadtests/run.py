@@ -1,0 +1,190 @@
+"""A load test from start to verdict.
+
+Locust runs in a process of its own: gevent patches the standard library, which nobody wants in a program that also shows
+a progress bar, and the caller's work would otherwise make requests late. The two share nothing but arguments, a
+pipe for progress and the Parquet file of samples; percentiles are computed here, from that file.
+
+Price: about a second to start Locust.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from loadtests.address import resolve
+from loadtests.plan import draw_plan
+from loadtests.slo import judge
+from loadtests.texts import load_texts
+from slipway.artifacts import Artifact, inputs_digest, read_artifact, sha256_file, write_artifact
+from slipway.bundle import Bundle
+from slipway.errors import LoadTestError
+from slipway.progress import progress
+from slipway.recipe.sections import LoadTest
+from slipway.verdict import SAMPLES, VERDICT
+
+_LAUNCHER = Path(__file__).with_name("launch.py")
+_LOCUSTFILE = Path(__file__).parent / "locustfiles" / "open_loop.py"
+_START_AND_STOP_S = 60.0
+
+
+def run(
+    bundle: Bundle,
+    address: str,
+    section: LoadTest,
+    out: Path,
+    *,
+    texts: Path | None = None,
+    endpoint: dict[str, Any] | None = None,
+    allow_remote: bool = False,
+) -> Artifact:
+    """Drive `section`'s load at the endpoint at `address` and write the verdict artifact to `out`.
+
+    The endpoint must serve `bundle`, whose answers it is held to. `texts` replaces the bundle's own texts; `endpoint`
+    says what is known about the server, for the record. The artifact is returned whatever the verdict's outcome is.
+
+    Raises `LoadTestError` if no load could be driven: nothing answers, the model is unknown there, no texts, or an
+    address that isn't this machine's without `allow_remote`. Then nothing is written.
+    """
+    numeric = resolve(address, allow_remote=allow_remote)
+    # Both again in the generator; here for the sake of an early word about what can't work.
+    draw_plan(section, len(load_texts(bundle, texts)))
+    described = {"address": address, "model": bundle.spec.name, **(endpoint or {})}
+    inputs = verdict_inputs(bundle, address, section, texts)
+    recipe = {"loadtest": section.model_dump(mode="json")}
+    with write_artifact(
+        out, "verdict", name=bundle.spec.name, inputs=inputs, parents=[bundle.artifact], recipe=recipe
+    ) as draft:
+        samples = draft.path / SAMPLES
+        _generate(bundle, numeric, section, texts, samples, allow_remote=allow_remote)
+        verdict = judge(pq.read_table(samples), section, described)
+        draft.write_json(VERDICT, verdict.model_dump(mode="json"))
+        draft.metrics.update(
+            outcome=verdict.outcome,
+            offered_rate=verdict.offered_rate,
+            p50_ms=verdict.latency.p50,
+            p95_ms=verdict.latency.p95,
+            p99_ms=verdict.latency.p99,
+            error_rate=verdict.error_rate,
+        )
+    return read_artifact(out, "verdict", verify=False)
+
+
+def verdict_inputs(bundle: Bundle, address: str, section: LoadTest, texts: Path | None = None) -> str:
+    """Digest of everything that a verdict depends on, apart from the server's mood."""
+    assets = {"address": address} | ({"texts": sha256_file(texts)} if texts else {})
+    return inputs_digest("loadtests", section.model_dump(mode="json"), [bundle.artifact], assets=assets)
+
+
+def _generate(
+    bundle: Bundle, address: str, section: LoadTest, texts: Path | None, samples: Path, *, allow_remote: bool
+) -> None:
+    """Run Locust until `samples` is written, showing progress."""
+    arguments = {
+        "--host": address,
+        "--bundle": str(bundle.path),
+        "--texts": str(texts.absolute()) if texts else "",
+        "--samples": str(samples.absolute()),
+        "--rate": repr(section.rate),
+        "--duration-s": repr(section.duration_s),
+        "--warmup-s": repr(section.warmup_s),
+        "--arrivals": section.arrivals,
+        "--protocols": ",".join(section.protocols),
+        "--seed": repr(section.seed),
+        "--timeout-s": repr(section.timeout_s),
+    }
+    options = [f"{name}={value}" for name, value in arguments.items()] + ["--allow-remote"] * allow_remote
+    total_s = section.warmup_s + section.duration_s
+    with _locust(options) as (process, reports, log):
+        label = f"Load test at {section.rate:g} requests/s"
+        with progress(label, round(total_s)) as advance:
+            shown_s = 0
+            for report in _lines(reports, total_s + 2 * section.timeout_s + _START_AND_STOP_S):
+                if "error" in report:
+                    raise LoadTestError(report["error"])
+                advance(int(report["elapsed_s"]) - shown_s, note=_note(report))
+                shown_s = int(report["elapsed_s"])
+        process.wait()
+        if not samples.is_file():
+            raise LoadTestError(
+                f"The load generator ended with code {process.returncode} before the run did: {_last_line(log)}"
+            )
+
+
+@contextlib.contextmanager
+def _locust(options: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
+    """Locust under way: its process, the pipe with its reports, its log; none of them is left afterwards.
+
+    In a session of its own, so that Ctrl-C reaches only this process, which then ends it.
+    """
+    command = [sys.executable, "-P", str(_LAUNCHER), str(os.getpid()), "-f", str(_LOCUSTFILE)]
+    command += ["--headless", "--users=1", "--spawn-rate=1", "--only-summary", "--loglevel=WARNING"]
+    reports, writer = os.pipe()
+    with tempfile.TemporaryDirectory(prefix="slipway-loadtest-") as scratch, contextlib.ExitStack() as cleanup:
+        cleanup.callback(os.close, reports)
+        log = Path(scratch) / "locust.log"
+        try:
+            with log.open("wb") as stream:
+                process = subprocess.Popen(
+                    [*command, f"--progress-fd={writer}", *options],
+                    cwd=scratch,  # a locust.conf of the user's must not change the test
+                    env=_environment(scratch),
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=stream,
+                    pass_fds=[writer],
+                    start_new_session=True,
+                )
+        finally:
+            os.close(writer)
+        cleanup.callback(_end, process)
+        yield process, reports, log
+
+
+def _environment(scratch: str) -> dict[str, str]:
+    """The caller's, without Locust's own settings (LOCUST_*, ~/.locust.conf), with this package importable."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
+    packages = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return kept | {"HOME": scratch, "PYTHONPATH": os.pathsep.join(packages), "PYTHONUNBUFFERED": "1"}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _lines(descriptor: int, within_s: float) -> Iterator[dict[str, Any]]:
+    """JSON lines from a pipe until its other end is closed, for `within_s` seconds at most."""
+    deadline = time.monotonic() + within_s
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while selector.select(max(deadline - time.monotonic(), 0)):
+            chunk = os.read(descriptor, 65536)
+            if not chunk:
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from map(json.loads, lines)
+    raise LoadTestError(f"The load generator did not end within {within_s:.0f} s and was stopped.")
+
+
+def _note(report: dict[str, Any]) -> str:
+    p99 = "warming up" if report["p99_ms"] is None else f"p99 {report['p99_ms']:.1f} ms"
+    return f"{p99}, {report['failures']} failed"
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing."
