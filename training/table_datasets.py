@@ -61,7 +61,7 @@ def _load(datasets: Any, asset: Asset, section: Data, scratch: str) -> Any:
     names = {file.name for file in asset.path.iterdir()}
     if section.subset is not None and names & _SAVED_TO_DISK:
         raise DataError(f"data.subset is set, but {asset.path} was saved to disk and has no subsets.")
-    were_shown = datasets.are_progress_bars_enabled()
+    were_hidden = datasets.utils.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
         if names & _SAVED_TO_DISK:
@@ -75,7 +75,7 @@ def _load(datasets: Any, asset: Asset, section: Data, scratch: str) -> Any:
         reason = " ".join(str(cause).split())[:300] or type(cause).__name__
         raise DataError(f"{asset.path} can't be read as a dataset: {reason}") from error
     finally:
-        if were_shown:
+        if not were_hidden:
             datasets.enable_progress_bars()
 
 

@@ -6,14 +6,14 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from slipway.errors import DataError
-from slipway.recipe import Data
+from slipway.recipe import Data, load_recipe
 from training.tables import Table, read_table
 
 pytestmark = pytest.mark.unit
@@ -224,7 +224,7 @@ class TestJson:
 
     def test_a_text_that_is_no_text(self, tmp_path: Path) -> None:
         write_jsonl(tmp_path / "t.jsonl", [{"text": 5, "label": "x"}])
-        assert "line 1: column 'text' (data.text) holds 5, not text" in problem(tmp_path / "t.jsonl")
+        assert "line 1: column 'text' (data.text) holds 5, which is not text" in problem(tmp_path / "t.jsonl")
 
     def test_half_an_emoji(self, tmp_path: Path) -> None:
         assert "lone surrogate" in problem(csv_file(tmp_path, '{"text": "a\\ud83d", "label": "x"}', "t.jsonl"))
@@ -248,7 +248,7 @@ class TestParquet:
 
     def test_categories_and_timestamps(self, tmp_path: Path) -> None:
         text = pa.array(["a", "b"]).dictionary_encode()
-        when = pa.array([datetime(2024, 1, 1), datetime(2024, 1, 2)])  # noqa: DTZ001 - Parquet has them without a zone
+        when = pa.array([datetime(2024, 1, 1), datetime(2024, 1, 2)])
         pq.write_table(
             pa.table({"text": text, "label": pa.array(["x", "y"]).dictionary_encode(), "t": when}),
             tmp_path / "t.parquet",
@@ -265,7 +265,7 @@ class TestParquet:
 
 
 class TestRatings:
-    classes = {"bad": (None, 0.0), "good": (0.0, None)}
+    classes: ClassVar = {"bad": (None, 0.0), "good": (0.0, None)}
 
     def test_several_files_with_windows_line_ends(self, tmp_path: Path) -> None:
         (tmp_path / "a_Truth.txt").write_bytes(b'1_1\t-0.9\t"stray quote\r\n1_2\t1.5\twith\ttab\r\n')
@@ -342,3 +342,10 @@ class TestDatasets:
         pytest.importorskip("datasets")
         (tmp_path / "weights.bin").write_bytes(b"")
         assert "can't be read as a dataset" in problem(tmp_path)
+
+
+@pytest.mark.integration
+def test_the_default_recipe_reads_all_of_its_rated_sentences() -> None:
+    table = read_table(load_recipe(Path(__file__).parents[2] / "examples" / "reviews.yaml").data)
+    assert table.rows_read == len(table.texts) == 23_703
+    assert set(table.labels) == {"negative", "neutral", "positive"}
