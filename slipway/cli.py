@@ -21,6 +21,7 @@ from slipway.artifacts import Artifact, is_full_disk, lineage, read_artifact
 from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_SLO_MISSED, LoadTestError, SlipwayError
 from slipway.progress import console, say
 from slipway.recipe import Export, LoadTest, Serve, load_recipe, recipe_schema
+from slipway.verdict import VERDICT, Verdict
 
 _EXTRAS = {
     "torch": "train", "transformers": "train", "accelerate": "train", "sklearn": "train", "datasets": "train",
@@ -66,8 +67,7 @@ def run(recipe: Path, runs: Path, force: str | None) -> None:
         force=forced("serve") or forced("loadtest"),
     )
     page = pipeline.report(folder.path, folder.report, force=forced("report"))
-    _print_summary(folder.path)
-    say(f"Report: {(page.path / 'report.html').resolve()}")
+    _print_summary(folder.path, page)
     say(f"Serve it: slipway serve {folder.bundle}")
     _exit_by(verdict)
 
@@ -167,7 +167,7 @@ def loadtest(
         texts=texts,
         allow_remote=allow_remote,
     )
-    console.print(loadtests.summary(verdict))
+    console.print(loadtests.summary(Verdict.model_validate(verdict.json(VERDICT))))
     _print_artifact(verdict)
     _exit_by(verdict)
 
@@ -181,7 +181,7 @@ def report(run_or_artifact: Path, out: Path | None, force: bool) -> None:
     is_run = run_or_artifact.is_dir() and not (run_or_artifact / "manifest.json").exists()
     default = run_or_artifact / "report" if is_run else run_or_artifact.absolute().parent / "report"
     artifact = pipeline.report(run_or_artifact, out or default, force=force)
-    _print_summary(run_or_artifact)
+    _print_summary(run_or_artifact, artifact)
     click.echo((artifact.path / "report.html").resolve())
 
 
@@ -320,16 +320,16 @@ def _print_artifact(artifact: Artifact) -> None:
     click.echo(artifact.path)
 
 
-def _print_summary(run: Path) -> None:
+def _print_summary(run: Path, page: Artifact) -> None:
     from rich.console import Console
 
     from slipway.report import collect, summary_table
 
-    Console(highlight=False).print(summary_table(collect(run)))
+    Console(highlight=False).print(summary_table(collect(run), page.path / "report.html"))
 
 
 def _exit_by(verdict: Artifact) -> None:
-    content = verdict.json("verdict.json")
+    content = verdict.json(VERDICT)
     if content["outcome"] == "invalid":
         raise LoadTestError(f"the load test is invalid: {content['reason']}")
     if content["outcome"] == "missed":

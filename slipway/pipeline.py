@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.artifacts import Artifact, Kind, read_artifact, reusable
+from slipway.artifacts import Artifact, Kind, code_version, inputs_digest, read_artifact, reusable
 from slipway.bundle import Bundle
 from slipway.progress import say
 from slipway.recipe import Export, LoadTest, Recipe, Serve
@@ -81,14 +81,20 @@ def load_test(
     import loadtests
     import serving
 
+    inputs = inputs_digest(
+        "loadtests",
+        {"loadtest": section.model_dump(mode="json"), "serve": serve.model_dump(mode="json")},
+        [parent.artifact],
+        assets={"serving": code_version("serving")},
+    )
+
     def measure() -> Artifact:
         rendered = serving.write_repository(parent, repository, serve)
         # A port that happens to be taken must not spoil a run that nobody else talks to.
         with serving.start(rendered.path, serve.model_copy(update={"port": 0})) as endpoint:
             _show_answers(parent, endpoint.address)
-            return loadtests.run(parent, endpoint.address, section, out, endpoint=endpoint.describe())
+            return loadtests.run(parent, endpoint.address, section, out, endpoint=endpoint.describe(), inputs=inputs)
 
-    inputs = loadtests.load_test_inputs(parent, section, serve)
     return _make("loadtest", "verdict", out, inputs, force, measure)
 
 

@@ -142,6 +142,7 @@ def fine_tune(
             say(f"Resuming fine-tuning from step {_step_of(resume_from)} of {total_steps}")
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         if interrupted.is_set():
+            say(f"Stopped at step {trainer.state.global_step} of {total_steps}; the same command goes on from there")
             raise KeyboardInterrupt
     return _history(
         trainer.state,
