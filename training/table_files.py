@@ -90,7 +90,8 @@ def read_parquet(files: tuple[Path, ...], section: Data) -> Columns:
                 text_type = schema.field(positions["text"]).type
                 if pa.types.is_dictionary(text_type):
                     text_type = text_type.value_type
-                if not (pa.types.is_string(text_type) or pa.types.is_large_string(text_type)):
+                strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+                if not any(holds(text_type) for holds in strings):
                     raise DataError(f"{file.name}: column {section.text!r} (data.text) holds {text_type}, not text.")
                 with progress(f"Reading {file.name}", parquet.metadata.num_rows) as advance:
                     for batch in parquet.iter_batches(columns=list(wanted_columns(section).values())):
