@@ -164,8 +164,7 @@ def _settle(group: list[_Row]) -> tuple[_Row | None, int]:
 
 
 def _sample(rows: list[_Row], section: Data) -> list[_Row]:
-    """`section.max_rows` of the rows, with each label's share; rows of `test_source` are not counted nor
-    cut."""
+    """`section.max_rows` of the rows, each label its share; rows of `test_source` all stay, uncounted."""
     exempt = [row for row in rows if section.test_source is not None and row.split == "test"]
     strata: defaultdict[tuple[str, str], list[_Row]] = defaultdict(list)
     for row in rows:

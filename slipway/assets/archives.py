@@ -47,8 +47,10 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class Extracted:
-    """What was written: `root` is the file or folder that the path named (empty for a `*`), below the target
-    folder; `digests` the sha256 of each file by its path below the target folder."""
+    """What was written; paths are relative to the target folder.
+
+    `root` is the file or folder that was named, or empty for a `*`. `digests` is the sha256 of each file.
+    """
 
     root: str
     digests: dict[str, str]
