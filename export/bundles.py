@@ -1,5 +1,6 @@
 """The export stage: make each variant, measure it against the dense checkpoint, pass the gate, write the bundle."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -195,7 +196,9 @@ def _measure(
     task = get_task(source.task)
     variants = []
     for candidate in candidates:
-        logits = _predict(candidate, source.dev_texts, f"Accuracy of {candidate.name} (dev)").logits
+        # Answers to batches take all cores; those of one text at a time have nothing to share among them.
+        threads = os.cpu_count() if candidate.target.batch_invariant else None
+        logits = _predict(candidate, source.dev_texts, f"Accuracy of {candidate.name} (dev)", threads).logits
         dev = task.evaluate(logits, source.dev_targets, source.labels)
         variant = Variant(
             name=candidate.name,
@@ -228,11 +231,11 @@ def _latencies(source: _Source, candidates: list[_Candidate], section: Export) -
         return interleaved_latencies(runs, inputs)
 
 
-def _predict(candidate: _Candidate, texts: list[str], label: str) -> Prediction:
-    """Answers with the very code and threads that the server will use."""
-    predictor = Predictor(candidate.folder, candidate.spec, candidate.target)
+def _predict(candidate: _Candidate, texts: list[str], label: str, threads: int | None = None) -> Prediction:
+    """Answers with the very code and, unless told, the very threads that the server will use."""
+    predictor = Predictor(candidate.folder, candidate.spec, candidate.target, threads=threads)
     parts = []
-    chunk = 64
+    chunk = 256
     with progress(label, len(texts)) as advance:
         for start in range(0, len(texts), chunk):
             parts.append(predictor.predict(texts[start : start + chunk]))

@@ -47,11 +47,13 @@ def run(
     texts: Path | None = None,
     endpoint: dict[str, Any] | None = None,
     allow_remote: bool = False,
+    inputs: str | None = None,
 ) -> Artifact:
     """Drive `section`'s load at the endpoint at `address` and write the verdict artifact to `out`.
 
     The endpoint must serve `bundle`, whose answers it is held to. `texts` replaces the bundle's own texts; `endpoint`
-    says what is known about the server, for the record. The artifact is returned whatever the verdict's outcome is.
+    says what is known about the server, for the record; `inputs` replaces the digest of what the verdict depends on, for a
+    caller who started the server and knows what it was made from. The artifact is returned whatever the verdict's outcome is.
 
     Raises `LoadTestError` if no load could be driven: nothing answers, the model is unknown there, no texts, or an
     address that isn't this machine's without `allow_remote`. Then nothing is written.
@@ -60,7 +62,7 @@ def run(
     # Both again in the generator; here for the sake of an early word about what can't work.
     draw_plan(section, len(load_texts(bundle, texts)))
     described = {"address": address, "model": bundle.spec.name, **(endpoint or {})}
-    inputs = verdict_inputs(bundle, address, section, texts)
+    inputs = inputs or verdict_inputs(bundle, address, section, texts)
     recipe = {"loadtest": section.model_dump(mode="json")}
     with write_artifact(
         out, "verdict", name=bundle.spec.name, inputs=inputs, parents=[bundle.artifact], recipe=recipe

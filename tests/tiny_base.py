@@ -52,7 +52,9 @@ def write_tiny_table(file: Path, rows: int = 400) -> Path:
         writer.writerow(["review", "stars"])
         for number in range(rows):
             words, label = (GOOD, "good") if number % 2 else (BAD, "bad")
-            text = generator.choices(words, k=generator.randint(1, 3)) + generator.choices(PLAIN, k=generator.randint(2, 12))
+            text = generator.choices(words, k=generator.randint(1, 3)) + generator.choices(
+                PLAIN, k=generator.randint(2, 12)
+            )
             generator.shuffle(text)
             writer.writerow([" ".join(text), label])
     return file
@@ -71,6 +73,7 @@ def write_tiny_recipe(folder: Path, **sections: str) -> Path:
     }
     recipe = folder / "tiny.yaml"
     recipe.write_text(
-        "name: tiny\n" + "".join(f"{name}: {text}\n" for name, text in (parts | sections).items()), encoding="utf-8"
+        "name: tiny\n" + "".join(f"{name}: {text}\n" for name, text in (parts | sections).items()),
+        encoding="utf-8",
     )
     return recipe

@@ -30,6 +30,7 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     `max_tokens` tokens.
     """
     import transformers
+    from safetensors import SafetensorError
 
     folder = fetch(base.model, sha256=base.sha256, kind="model").path
     if not (folder / "config.json").is_file():
@@ -54,7 +55,7 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
                 local_files_only=True,
                 trust_remote_code=False,
             )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise TrainingError(f"base.model {base.model} can't be loaded: {reason}") from error
     if not tokenizer.is_fast:

@@ -3,7 +3,7 @@
     checkpoint/
       manifest.json
       model.safetensors, config.json, tokenizer.json, …   what `save_pretrained` writes, label map in config.json
-      metrics.json          {"before": {"dev", "test"}, "after": {"dev", "test"}}
+      metrics.json          {"before": {"test"}, "after": {"dev", "test"}}
       history.json          loss and learning rate by step, dev metrics by evaluation
       data.json             what was read, dropped and how it was split
       data/{train,dev,test}.parquet     text, label
@@ -72,10 +72,7 @@ def train(recipe: Recipe, out: Path) -> Artifact:
     def measure(split: Split, logits: Any) -> dict[str, Any]:
         return task.evaluate(logits, np.asarray(split.targets, dtype=np.int64), splits.labels)
 
-    before = {
-        name: measure(split, logits_of(split, f"Accuracy before fine-tuning ({name})"))
-        for name, split in (("dev", splits.dev), ("test", splits.test))
-    }
+    before = {"test": measure(splits.test, logits_of(splits.test, "Accuracy before fine-tuning (test)"))}
     history = fine_tune(
         base, splits.train, splits.dev, splits.labels, section, task=recipe.task, seed=recipe.seed, work=work
     )

@@ -16,6 +16,7 @@ mean of 25 tokens, padding to the longest of 32 random texts is 40 % of all toke
 
 import contextlib
 import math
+import os
 import shutil
 import signal
 import threading
@@ -86,6 +87,8 @@ def fine_tune(
     steps_per_epoch = math.ceil(len(train_rows) / section.batch_size)
     total_steps = max(1, math.ceil(steps_per_epoch * section.epochs))
     every = max(1, math.ceil(steps_per_epoch / section.evaluations_per_epoch))
+    # TrainingArguments only ever turns this on, so that one run in bf16 would leave it on for the next in this process.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if bf16 else "no"
     arguments = transformers.TrainingArguments(
         output_dir=str(work),
         max_steps=total_steps,
@@ -144,6 +147,8 @@ def fine_tune(
         if interrupted.is_set():
             say(f"Stopped at step {trainer.state.global_step} of {total_steps}; the same command goes on from there")
             raise KeyboardInterrupt
+    # Under bf16 the model's forward was wrapped in autocast; what follows compares in fp32.
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     return _history(
         trainer.state,
         section,

@@ -116,7 +116,7 @@ def test_an_artifact_that_was_altered(exported_bundle: Artifact, tmp_path: Path)
 
 
 def test_an_artifact_of_the_wrong_kind(tiny_checkpoint: Artifact) -> None:
-    assert_one_line(slipway("serve", tiny_checkpoint.path), "is a checkpoint, not a bundle")
+    assert_one_line(slipway("serve", tiny_checkpoint.path), "is a checkpoint; a bundle or a repository can be served")
 
 
 def test_a_wrong_option_is_told_like_a_wrong_field(exported_bundle: Artifact) -> None:

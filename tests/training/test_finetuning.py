@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
@@ -46,13 +47,26 @@ def test_no_file_of_the_checkpoint_is_a_pickle(tiny_checkpoint: Artifact) -> Non
 def test_the_stored_logits_are_those_of_the_stored_weights_on_the_stored_rows(
     tiny_checkpoint: Artifact,
 ) -> None:
-    import pyarrow.parquet as pq
-
     logits = np.load(tiny_checkpoint.path / "logits" / "test.npy")
     rows = pq.read_table(tiny_checkpoint.path / "data" / "test.parquet")
     labels = list(tiny_checkpoint.json("config.json")["id2label"].values())
     right = [labels[best] == label for best, label in zip(logits.argmax(1), rows["label"].to_pylist(), strict=True)]
     assert np.mean(right) == pytest.approx(tiny_checkpoint.json("metrics.json")["after"]["test"]["accuracy"])
+
+
+def test_the_reference_logits_are_fp32_even_after_training_in_bf16(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    recipe = write_tiny_recipe(tmp_path, train="{epochs: 1, batch_size: 16, max_tokens: 32, precision: bf16}")
+    checkpoint = training.train(load_recipe(recipe), tmp_path / "run" / "checkpoint")
+    assert checkpoint.json("history.json")["precision"] == "bf16"
+    texts = pq.read_table(checkpoint.path / "data" / "dev.parquet")["text"].to_pylist()
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint.path, local_files_only=True).eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)
+    with torch.inference_mode():
+        logits = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits.numpy()
+    np.testing.assert_allclose(np.load(checkpoint.path / "logits" / "dev.npy"), logits, atol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_weights(tiny_recipe: Path, tiny_checkpoint: Artifact, tmp_path: Path) -> None:
@@ -138,6 +152,7 @@ def test_a_base_without_safetensors_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "README.md").touch()
     with pytest.raises(TrainingError, match=r"no config\.json"):
         load_base(Base(model=f"file:{tmp_path}"), "sequence-classification", ["a", "b"], 32, seed=0)
 
