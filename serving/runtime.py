@@ -159,7 +159,8 @@ def _end_processes(endpoint_id: str) -> None:
         for process in found:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(found, timeout=1.0)
+        # Not `wait_procs`: a killed stub stays a zombie until init reaps it, and holds nothing.
+        time.sleep(0.02)
 
 
 def _shared_memory_prefix(endpoint_id: str) -> str:

@@ -44,6 +44,7 @@ from serving.supervision import Event, Plan
 from slipway.errors import ServingError
 
 _TICK_S = 0.2
+_START_TICK_S = 0.05
 _START_TIMEOUT_S = 120.0
 _PORT_ATTEMPTS = 3
 _DRAIN_S = 5.0
@@ -90,9 +91,9 @@ class Supervisor:
     def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
         self._terminated = True
 
-    def _tick(self) -> None:
+    def _tick(self, seconds: float = _TICK_S) -> None:
         """Sleep a moment; raises `_Leaving` if it is time to go, `ServingError` if a child ended."""
-        readable, _, _ = select.select([sys.stdin], [], [], _TICK_S)
+        readable, _, _ = select.select([sys.stdin], [], [], seconds)
         # Nothing is ever written to the pipe: readable means closed.
         if self._terminated or readable or os.getppid() != self._parent:
             raise _Leaving
@@ -124,7 +125,7 @@ class Supervisor:
         version = None
         while time.monotonic() < deadline:
             try:
-                self._tick()
+                self._tick(_START_TICK_S)
             except ServingError:
                 if "already in use" in self._log_tail("tritonserver"):
                     raise triton.PortTakenError("no free ports for Triton were found; try again.") from None
@@ -273,8 +274,11 @@ class Supervisor:
                 time.sleep(0.05)
 
     def _end_children(self) -> None:
-        _end(self._envoy, within=2.0)
-        _end(self._triton, within=triton.EXIT_TIMEOUT_S + 2.0)
+        """Kill them: what was accepted has been answered, and what Triton would tidy up in three seconds is swept."""
+        for process in (self._envoy, self._triton):
+            if process is not None:
+                process.kill()
+                process.wait()
         self._envoy = self._triton = None
 
     # Telling
@@ -317,18 +321,6 @@ def _envoy_command(config: Path, workers: int) -> list[str]:
 
 def _is_running(process: subprocess.Popen[bytes] | None) -> bool:
     return process is not None and process.poll() is None
-
-
-def _end(process: subprocess.Popen[bytes] | None, *, within: float) -> None:
-    """SIGTERM, and SIGKILL when that took too long (seconds)."""
-    if process is None:
-        return
-    process.terminate()
-    try:
-        process.wait(within)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _tell(event: Event) -> None:

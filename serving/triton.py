@@ -34,8 +34,6 @@ from serving.runtime import MARKER, Runtime
 from slipway.errors import ServingError
 
 LOOPBACK = "127.0.0.1"
-EXIT_TIMEOUT_S = 2
-"""How long Triton waits for requests in flight when it is told to end."""
 
 _ADMIN_HEADER = "slipway-admin"
 _ADMIN_APIS = "model-repository,shared-memory,logging,trace"
@@ -83,7 +81,6 @@ class TritonServer:
             "metrics-port": self.metrics_port,
             "allow-gpu-metrics": "false",
             "pinned-memory-pool-byte-size": 0,
-            "exit-timeout-secs": EXIT_TIMEOUT_S,
         }
         return [
             str(_wheel() / "bin" / "tritonserver"),

@@ -1,0 +1,115 @@
+"""One endpoint for the tests that only ask; a child process for those that end one."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+import serving
+from serving.runtime import MARKER, marked_processes
+from slipway.bundle import Bundle
+from slipway.recipe import Serve
+from tests.tiny_bundle import write_tiny_bundle
+
+_OWNER = """
+import json, sys
+from pathlib import Path
+import serving
+from slipway.recipe import Serve
+
+with serving.start(Path(sys.argv[1]), Serve(port=0)) as endpoint:
+    print(json.dumps({"address": endpoint.address, "runtime": str(endpoint.access_log.parent)}), flush=True)
+    endpoint.wait()
+"""
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def repository(bundle: Bundle) -> Path:
+    section = Serve(port=0, instances=2)
+    return serving.write_repository(bundle, bundle.path.parent / "repository", section).path
+
+
+@pytest.fixture(scope="session")
+def endpoint(repository: Path) -> Iterator[serving.Endpoint]:
+    with serving.start(repository, Serve(port=0, max_body_bytes=400_000)) as running:
+        yield running
+
+
+@dataclass
+class Owner:
+    """A process that owns an endpoint, as `slipway serve` does."""
+
+    process: subprocess.Popen[str]
+    address: str
+    runtime: Path
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    def named(self, part: str) -> list[psutil.Process]:
+        """The endpoint's processes whose command line has `part` in it."""
+        found = []
+        for process in marked_processes(self.runtime.name):
+            with contextlib.suppress(psutil.Error):
+                if any(part in argument for argument in process.cmdline()):
+                    found.append(process)
+        return found
+
+    def leftovers(self) -> list[str]:
+        """What is there of the endpoint: processes, shared memory, files, its port."""
+        found = [f"process {process.pid}" for process in marked_processes(self.runtime.name)]
+        found += [str(file) for file in Path("/dev/shm").glob(f"*{self.runtime.name}*")]  # noqa: S108
+        found += [str(self.runtime)] if self.runtime.exists() else []
+        listening = {connection.laddr.port for connection in psutil.net_connections("inet") if connection.laddr}
+        return found + ([f"port {self.port}"] if self.port in listening else [])
+
+
+@pytest.fixture
+def own(repository: Path) -> Iterator[Callable[[], Owner]]:
+    """Start an owner of an endpoint; whatever the test leaves of it is removed."""
+    started: list[Owner] = []
+
+    def start() -> Owner:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _OWNER, str(repository)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={key: value for key, value in os.environ.items() if key != MARKER},
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, process.communicate()[1]
+        about = json.loads(line)
+        started.append(Owner(process, about["address"], Path(about["runtime"])))
+        return started[-1]
+
+    yield start
+    for owner in started:
+        owner.process.kill()
+        owner.process.communicate()
+        eventually(lambda owner=owner: not owner.leftovers())
+
+
+def eventually(condition: Callable[[], object], within: float = 30.0) -> bool:
+    """Whether `condition` comes true within so many seconds."""
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
