@@ -21,6 +21,7 @@ import shutil
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,8 @@ def fine_tune(
         trainer.remove_callback(transformers.PrinterCallback)
         if resume_from is not None:
             say(f"Resuming fine-tuning from step {_step_of(resume_from)} of {total_steps}")
+        # Checkpoints sort by step as well as by time.
+        warnings.filterwarnings("ignore", message="mtime may not be reliable")
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         if interrupted.is_set():
             say(f"Stopped at step {trainer.state.global_step} of {total_steps}; the same command goes on from there")
