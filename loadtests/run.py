@@ -82,8 +82,7 @@ def run(
     return read_artifact(out, "verdict", verify=False)
 
 
-def verdict_inputs(bundle: Bundle, address: str, section: LoadTest, texts: Path | None = None) -> str:
-    """Digest of everything that a verdict depends on, apart from the server's mood."""
+def _inputs(bundle: Bundle, address: str, section: LoadTest, texts: Path | None) -> str:
     assets = {"address": address} | ({"texts": sha256_file(texts)} if texts else {})
     return inputs_digest("loadtests", section.model_dump(mode="json"), [bundle.artifact], assets=assets)
 
