@@ -309,12 +309,7 @@ def _access_log(file: Path) -> Json:
 
 def _cluster(door: FrontDoor, name: str, port: int, protocol: Json) -> Json:
     limit = door.max_in_flight
-    thresholds = {
-        "max_connections": limit,
-        "max_pending_requests": limit,
-        "max_requests": limit,
-        "max_retries": 0,
-    }
+    thresholds = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), limit)
     return {
         "name": name,
         "type": "STATIC",

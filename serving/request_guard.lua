@@ -94,13 +94,23 @@ function envoy_on_request(handle)
   end
 end
 
--- Triton calls every request that it can't parse, and every dead model process, an internal error.
+-- Triton calls every request that it can't parse, and every dead model process, an internal error, and some of its
+-- JSON plain text.
 function envoy_on_response(handle)
-  if handle:headers():get(":status") ~= "500" then
+  local headers = handle:headers()
+  local status = headers:get(":status")
+  if tonumber(status) < 400 then
+    return
+  end
+  if headers:get("content-type") == "text/plain" then
+    headers:replace("content-type", "application/json")
+  end
+  if status ~= "500" then
     return
   end
   local body = handle:body(true)
   local text = body:getBytes(0, math.min(body:length(), 4096))
+  -- The headers object doesn't outlive the wait for the body.
   if string.find(text, "parse", 1, true) then
     handle:headers():replace(":status", "400")
   elseif string.find(text, "Stub process", 1, true) then

@@ -193,6 +193,10 @@ class Supervisor:
                 self._mend(server, f"{missing} of {self._plan.instances} model processes died")
                 healthy_at = time.monotonic()
             elif now - healthy_at > patience:
+                # Triton would wait for them before it lets the old model go.
+                for stub in self._stubs():
+                    with contextlib.suppress(psutil.Error):
+                        stub.kill()
                 self._mend(server, f"the model has not answered for {patience:g} s")
                 healthy_at = time.monotonic()
             self._rotate_access_log()
@@ -202,8 +206,8 @@ class Supervisor:
         self._reloads = [moment for moment in self._reloads if now - moment < _RELOAD_WINDOW_S]
         if len(self._reloads) >= _MAX_RELOADS:
             raise ServingError(
-                f"{what}, and loading it again helped {_MAX_RELOADS} times within {_RELOAD_WINDOW_S:g} s only for a "
-                f"while; giving up. {self._last_words('tritonserver')}"
+                f"{what} again after the model was loaded {_MAX_RELOADS} times within {_RELOAD_WINDOW_S:g} s; "
+                f"giving up. {self._last_words('tritonserver')}"
             )
         self._reloads.append(now)
         server.reload()

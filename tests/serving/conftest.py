@@ -25,7 +25,7 @@ from pathlib import Path
 import serving
 from slipway.recipe import Serve
 
-with serving.start(Path(sys.argv[1]), Serve(port=0)) as endpoint:
+with serving.start(Path(sys.argv[1]), Serve(port=0, **json.loads(sys.argv[2]))) as endpoint:
     print(json.dumps({"address": endpoint.address, "runtime": str(endpoint.access_log.parent)}), flush=True)
     endpoint.wait()
 """
@@ -79,13 +79,13 @@ class Owner:
 
 
 @pytest.fixture
-def own(repository: Path) -> Iterator[Callable[[], Owner]]:
+def own(repository: Path) -> Iterator[Callable[..., Owner]]:
     """Start an owner of an endpoint; whatever the test leaves of it is removed."""
     started: list[Owner] = []
 
-    def start() -> Owner:
+    def start(**settings: float) -> Owner:
         process = subprocess.Popen(
-            [sys.executable, "-c", _OWNER, str(repository)],
+            [sys.executable, "-c", _OWNER, str(repository), json.dumps(settings)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,11 +1,13 @@
 """Nothing is left behind, whoever dies first; and what can be mended is."""
 
 import contextlib
+import json
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -14,6 +16,7 @@ import pytest
 
 import serving
 from serving import runtime
+from serving.envoy import inference_body
 from serving.runtime import Runtime
 from slipway.bundle import Bundle
 from slipway.errors import ArtifactError, ServingError
@@ -25,7 +28,7 @@ pytestmark = [pytest.mark.integration]
 
 SUPERVISOR, TRITON, ENVOY, STUB = "serving.supervisor", "bin/tritonserver", "_bin/envoy", "triton_python_backend_stub"
 
-Own = Callable[[], Owner]
+Own = Callable[..., Owner]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -113,6 +116,47 @@ def test_dead_model_processes_make_health_fail_until_the_model_is_loaded_again(o
     owner.process.send_signal(signal.SIGINT)
     _, errors = owner.process.communicate(timeout=30)
     assert "2 of 2 model processes died; the model was loaded again" in errors
+
+
+@pytest.mark.slow
+def test_a_model_that_hangs_is_a_504_and_is_replaced(own: Own) -> None:
+    owner = own(timeout_s=0.5)
+    for stub in owner.named(STUB):
+        stub.suspend()
+    url = f"http://{owner.address}/v2/models/tiny/infer"
+    answer = httpx.post(url, json=inference_body("good"), timeout=30)
+    assert (answer.status_code, answer.json()) == (504, {"error": "no answer within 0.5 s"})
+    assert eventually(lambda: httpx.post(url, json=inference_body("good"), timeout=30).status_code == 200)
+
+
+def test_what_was_accepted_is_answered_before_the_end(own: Own) -> None:
+    owner = own()
+    stubs = owner.named(STUB)
+    for stub in stubs:
+        stub.suspend()
+    url = f"http://{owner.address}/v2/models/tiny/infer"
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(httpx.post, url, json=inference_body("good"), timeout=30)
+        assert eventually(lambda: '"http.front.downstream_rq_active":1' in active_requests(owner))
+        owner.process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: not is_accepting(owner.address))
+        for stub in stubs:
+            stub.resume()
+        assert answer.result().status_code == 200
+    assert owner.process.wait(30) == 0
+
+
+def active_requests(owner: Owner) -> str:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(owner.runtime / "envoy.sock"))) as admin:
+        stats = admin.get("http://envoy/stats?filter=downstream_rq_active&format=json").json()["stats"]
+    return json.dumps({one["name"]: one["value"] for one in stats}, separators=(",", ":"))
+
+
+def is_accepting(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+        return True
+    return False
 
 
 def test_a_model_that_keeps_dying_is_given_up_with_a_reason(own: Own) -> None:
