@@ -80,10 +80,10 @@ class Client:
         """Close the connection."""
         self._client.close()
 
-    def __enter__(self) -> Self:  # noqa: D105
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(  # noqa: D105
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,

@@ -99,10 +99,10 @@ class Endpoint:
             self._runtime.sweep()
             self._runtime.release()
 
-    def __enter__(self) -> Self:  # noqa: D105
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(  # noqa: D105
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,

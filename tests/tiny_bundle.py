@@ -1,8 +1,8 @@
 """A real bundle that is made in milliseconds: a bag of words in ONNX, a WordPiece tokenizer, its own answers.
 
-Each known word adds to the logit of one label; the words of the text decide. It goes through the same tokenizer
-library, ONNX Runtime and decoding as a fine-tuned transformer's bundle, so a test that passes on it has met every
-part but the size. No torch: a serving machine's tests run where there is none.
+Each known word adds to the logit of one label; the words of the text decide. It goes through the same
+tokenizer library, ONNX Runtime and decoding as a fine-tuned transformer's bundle, so a test that passes on it
+has met every part but the size. No torch: a serving machine's tests run where there is none.
 """
 
 from pathlib import Path
