@@ -33,8 +33,8 @@ def resolve(address: str, *, allow_remote: bool = False) -> str:
     remote = next((number for number in numbers if not number.is_loopback), None)
     if remote is not None and not allow_remote:
         raise LoadTestError(
-            f"{address} is {remote}, not this machine. Load that doesn't wait for answers is an attack on a server that "
-            "isn't yours; if it is yours, say --allow-remote."
+            f"{address} is {remote}, not this machine. Load that doesn't wait for answers is an attack on a server "
+            "that isn't yours; if it is yours, say --allow-remote."
         )
     # `localhost` often names both families and servers listen on IPv4 only.
     number = min(numbers, key=lambda candidate: candidate.version)

@@ -27,13 +27,16 @@ def poisson(rng: np.random.Generator, rate: float, duration_s: float) -> FloatAr
     times = np.cumsum(rng.exponential(1 / rate, int(expected + 6 * expected**0.5) + 16))
     while times[-1] < duration_s:
         times = np.concatenate([times, times[-1] + np.cumsum(rng.exponential(1 / rate, len(times)))])
-    return times[times < duration_s]
+    return _before(times, duration_s)
 
 
 def constant(rng: np.random.Generator, rate: float, duration_s: float) -> FloatArray:  # noqa: ARG001
     """A metronome: kinder than reality, and the right thing when two runs must meet the very same load."""
-    times = np.arange(int(np.ceil(rate * duration_s)) + 1) / rate
-    return times[times < duration_s]
+    return _before(np.arange(int(np.ceil(rate * duration_s)) + 1) / rate, duration_s)
+
+
+def _before(times: FloatArray, end_s: float) -> FloatArray:
+    return times[: int(np.searchsorted(times, end_s))]
 
 
 PROCESSES: dict[str, Process] = {"poisson": poisson, "constant": constant}

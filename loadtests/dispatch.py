@@ -1,14 +1,16 @@
 """Sends a plan on time, whatever the server does.
 
-Each arrival gets a greenlet of its own when its time has come; nothing waits for an answer before it sends. What is recorded:
+Each arrival gets a greenlet of its own when its time has come; nothing waits for an answer before it sends. What is
+recorded:
 
     scheduled ──lag──► sent ──service──► answered         latency = answered − scheduled
 
-`lag` is the generator's own doing: how late the loop woke and how long the greenlet waited for its turn before it handed the
-request to its client. A stalled server can't raise it: requests pile up as parked greenlets, and neither a pool nor a
-connection limit makes a later one wait (see `protocols`). A generator without enough CPU does raise it, and the same
-delay also falls on reading answers, which it can't tell from the server's time; as the arrivals sample the loop at random
-moments, the lag's p99 says how large that error can be. That is why a run with a high lag is invalid and not slow.
+`lag` is the generator's own doing: how late the loop woke and how long the greenlet waited for its turn before it
+handed the request to its client. A stalled server can't raise it: requests pile up as parked greenlets, and neither
+a pool nor a connection limit makes a later one wait (see `protocols`). A generator without enough CPU does raise
+it, and the same delay also falls on reading answers, which it can't tell from the server's time; as the arrivals
+sample the loop at random moments, the lag's p99 says how large that error can be. That is why a run with a high lag
+is invalid and not slow.
 
 Ends at most `timeout_s` after the last arrival: what is still out then is a timeout. A generator that has fallen
 `timeout_s` behind gives up, as no later request could be on time either.

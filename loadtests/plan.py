@@ -58,8 +58,8 @@ def draw_plan(section: LoadTest, texts: int) -> Plan:
 
 def _shuffled_rounds(rng: np.random.Generator, texts: int, count: int) -> npt.NDArray[np.int32]:
     """Every text once in random order, then again in another: none comes twice before all have come."""
-    rounds = [rng.permutation(texts) for _ in range(-(-count // texts))]
-    return np.concatenate(rounds)[:count].astype(np.int32)
+    rounds = np.concatenate([rng.permutation(texts) for _ in range(-(-count // texts))])
+    return np.asarray(rounds[:count], dtype=np.int32)
 
 
 def _non_negative(seed: int) -> int:

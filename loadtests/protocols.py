@@ -1,16 +1,17 @@
 """One request over gRPC or over HTTP: text in, label out, or an error that says why.
 
-Both block the greenlet that calls them and run only where gevent has patched the standard library and gRPC. What matters is
-that nothing in a client makes a request wait for another one, as that would turn the open loop into a closed one behind
-our back:
+Both block the greenlet that calls them and run only where gevent has patched the standard library and gRPC. What
+matters is that nothing in a client makes a request wait for another one, as that would turn the open loop into a
+closed one behind our back:
 
-- gRPC is Triton's own client. Its blocking `infer` polls a completion queue of its own from gevent's pool of ten threads, so
-  the eleventh request would wait; `async_infer` needs one thread a channel, however many requests are out. Several
-  channels, because a server may limit the streams of a connection (100 is common); not many, as each has a thread to wake.
-  Going through that thread costs about 0.4 ms a request against grpc.aio, which gevent can't drive.
-- HTTP is JSON over keep-alive connections with the standard library, which is what a caller without Triton's library does.
-  `tritonclient.http` would add a pool of fixed size and resend on a closed connection as often as the pool is large. A
-  request takes an idle connection or opens a new one; there is no limit but the file descriptors.
+- gRPC is Triton's own client. Its blocking `infer` polls a completion queue of its own from gevent's pool of ten
+  threads, so the eleventh request would wait; `async_infer` needs one thread a channel, however many requests are
+  out. Several channels, because a server may limit the streams of a connection (100 is common); not many, as each
+  has a thread to wake. Going through that thread costs about 0.4 ms a request against grpc.aio, which gevent can't
+  drive.
+- HTTP is JSON over keep-alive connections with the standard library, which is what a caller without Triton's
+  library does. `tritonclient.http` would add a pool of fixed size and resend on a closed connection as often as the
+  pool is large. A request takes an idle connection or opens a new one; there is no limit but the file descriptors.
 """
 
 import contextlib
@@ -54,6 +55,10 @@ class Client(ABC):
     def ask(self, text: str) -> str:
         """The label of `text`. Raises `RequestError` or `RequestTimeoutError`."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Drop every connection and what is still out on it."""
+
 
 class GrpcClient(Client):
     """KServe v2 over gRPC, with tritonclient."""
@@ -75,15 +80,17 @@ class GrpcClient(Client):
             # Load is meant for the address that was given.
             ("grpc.enable_http_proxy", 0),
         ]
-        channels = [tritonclient.grpc.InferenceServerClient(address, channel_args=options) for _ in range(_CHANNELS)]
-        self._channels = itertools.cycle(channels)
+        self._channels = [
+            tritonclient.grpc.InferenceServerClient(address, channel_args=options) for _ in range(_CHANNELS)
+        ]
+        self._next_channel = itertools.cycle(self._channels)
         self._outputs = [tritonclient.grpc.InferRequestedOutput("label")]
 
     def ask(self, text: str) -> str:  # noqa: D102
         tensor = self._triton.InferInput("text", [1, 1], "BYTES")
         tensor.set_data_from_numpy(np.array([[text.encode()]], dtype=np.object_))
         answer = AsyncResult()
-        next(self._channels).async_infer(
+        next(self._next_channel).async_infer(
             self.model,
             [tensor],
             lambda result, error: answer.set((result, error)),
@@ -98,6 +105,11 @@ class GrpcClient(Client):
             return label.decode()
         except Exception as error:
             raise RequestError(f"the answer has no readable output 'label': {error!r}") from error
+
+    def close(self) -> None:
+        """Cancel what is out; left to the interpreter's end, gRPC would wait for gevent, which is gone by then."""
+        for channel in self._channels:
+            channel.close()
 
 
 def _grpc_error(error: Any) -> RequestError | RequestTimeoutError:
@@ -139,19 +151,21 @@ class HttpClient(Client):
         except (ValueError, LookupError, TypeError) as error:
             raise RequestError(f"the answer has no readable output 'label': {error!r}") from error
 
+    def close(self) -> None:  # noqa: D102
+        while self._idle:
+            self._idle.pop().close()
+
     def _exchange(self, body: bytes) -> tuple[int, bytes]:
         """Send on an idle connection or a new one.
 
-        A server may close an idle connection just as it is taken; then, as every HTTP client does, the request goes once more on a
-        new one. The time is counted from the first attempt.
+        A server may close an idle connection just as it is taken; then, as every HTTP client does, the request goes
+        once more on a new one. The time is counted from the first attempt.
         """
         if self._idle:
             with contextlib.suppress(http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
                 return self._exchange_on(self._idle.pop(), body)
         host, _, port = self.address.rpartition(":")
-        return self._exchange_on(
-            http.client.HTTPConnection(host.strip("[]"), int(port), timeout=self.timeout_s), body
-        )
+        return self._exchange_on(http.client.HTTPConnection(host.strip("[]"), int(port), timeout=self.timeout_s), body)
 
     def _exchange_on(self, connection: http.client.HTTPConnection, body: bytes) -> tuple[int, bytes]:
         try:

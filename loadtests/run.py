@@ -1,8 +1,8 @@
 """A load test from start to verdict.
 
-Locust runs in a process of its own: gevent patches the standard library, which nobody wants in a program that also shows
-a progress bar, and the caller's work would otherwise make requests late. The two share nothing but arguments, a
-pipe for progress and the Parquet file of samples; percentiles are computed here, from that file.
+Locust runs in a process of its own: gevent patches the standard library, which nobody wants in a program that also
+shows a progress bar, and the caller's work would otherwise make requests late. The two share nothing but arguments,
+a pipe for progress and the Parquet file of samples; percentiles are computed here, from that file.
 
 Price: about a second to start Locust.
 """
@@ -52,8 +52,9 @@ def run(
     """Drive `section`'s load at the endpoint at `address` and write the verdict artifact to `out`.
 
     The endpoint must serve `bundle`, whose answers it is held to. `texts` replaces the bundle's own texts; `endpoint`
-    says what is known about the server, for the record; `inputs` replaces the digest of what the verdict depends on, for a
-    caller who started the server and knows what it was made from. The artifact is returned whatever the verdict's outcome is.
+    says what is known about the server, for the record; `inputs` replaces the digest of what the verdict depends on,
+    for a caller who started the server and knows what it was made from. The artifact is returned whatever the
+    verdict's outcome is.
 
     Raises `LoadTestError` if no load could be driven: nothing answers, the model is unknown there, no texts, or an
     address that isn't this machine's without `allow_remote`. Then nothing is written.
@@ -62,7 +63,7 @@ def run(
     # Both again in the generator; here for the sake of an early word about what can't work.
     draw_plan(section, len(load_texts(bundle, texts)))
     described = {"address": address, "model": bundle.spec.name, **(endpoint or {})}
-    inputs = inputs or verdict_inputs(bundle, address, section, texts)
+    inputs = inputs or _inputs(bundle, address, section, texts)
     recipe = {"loadtest": section.model_dump(mode="json")}
     with write_artifact(
         out, "verdict", name=bundle.spec.name, inputs=inputs, parents=[bundle.artifact], recipe=recipe

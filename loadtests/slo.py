@@ -118,8 +118,8 @@ def _reason(section: LoadTest, objectives: list[Objective], requests: int, lag_p
     if lag_p99 > section.max_dispatch_lag_ms:
         return (
             f"The load generator was late itself (p99 of its lag is {lag_p99:.1f} ms, at most "
-            f"{section.max_dispatch_lag_ms:g} ms allowed), so the figures say nothing about the server: give it more CPU "
-            "or lower the rate."
+            f"{section.max_dispatch_lag_ms:g} ms allowed), so the figures say nothing about the server: give it more "
+            "CPU or lower the rate."
         )
     where = f"at {section.rate:g} requests/s ({section.arrivals}, {requests} requests)"
     missed = [_spoken(objective, "over") for objective in objectives if not objective.met]

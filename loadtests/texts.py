@@ -72,7 +72,7 @@ def _read(source: Path) -> pa.Table:
 
 
 def _strings(table: pa.Table, column: str, source: Path) -> list[str]:
-    values = table.column(column).to_pylist()
+    values: list[str] = table.column(column).to_pylist()
     bad = next((row for row, value in enumerate(values) if not isinstance(value, str)), None)
     if bad is not None:
         raise LoadTestError(f"{source}: row {bad + 1} of column {column!r} is {values[bad]!r}, not a string.")

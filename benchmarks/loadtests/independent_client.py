@@ -2,11 +2,11 @@
 
     python benchmarks/loadtests/independent_client.py BUNDLE 127.0.0.1:8080 --texts texts.parquet --rates 20 100
 
-Against one endpoint, in turn and several times over: `loadtests.run` (Locust, gevent, tritonclient), and the hundred
-lines below (asyncio, grpc.aio, aiohttp; its own schedule, its own clock, its own percentiles). Both count latency from the
-scheduled arrival. Percentiles are over the pooled samples of all repeats; beside the ratio stands the span over the
-repeats of our own figure, as the noise that the ratio must be read against. `cpu` is the client's processor time for a
-request, start-up included.
+Against one endpoint, in turn and several times over: `loadtests.run` (Locust, gevent, tritonclient), and the
+hundred lines below (asyncio, grpc.aio, aiohttp; its own schedule, its own clock, its own percentiles). Both count
+latency from the scheduled arrival. Percentiles are over the pooled samples of all repeats; beside the ratio stands
+the span over the repeats of our own figure, as the noise that the ratio must be read against. `cpu` is the client's
+processor time for a request, start-up included.
 """
 
 import argparse
@@ -27,7 +27,9 @@ import pyarrow.parquet as pq
 PERCENTILES = (50, 90, 95, 99)
 
 
-async def independent(address: str, model: str, texts: list[str], rate: float, seconds: float, seed: int) -> list[float]:
+async def independent(
+    address: str, model: str, texts: list[str], rate: float, seconds: float, seed: int
+) -> list[float]:
     """Latencies in ms of Poisson arrivals after two seconds of warm-up, half over gRPC and half over HTTP."""
     import aiohttp
     import grpc
@@ -86,7 +88,9 @@ def ours(bundle: Path, address: str, texts: Path | None, rate: float, seconds: f
     return [sample["latency_ms"] for sample in samples if not sample["warmup"]]
 
 
-def measure(client: str, bundle: Path, address: str, texts: Path | None, rate: float, seconds: float, seed: int) -> dict:
+def measure(
+    client: str, bundle: Path, address: str, texts: Path | None, rate: float, seconds: float, seed: int
+) -> dict:
     """One run in a process of its own: `{"latencies": …, "cpu_s": …}`."""
     options = [str(bundle), address, *(["--texts", str(texts)] if texts else [])]
     options += ["--client", client, "--rates", str(rate), "--seconds", str(seconds), "--seed", str(seed)]
@@ -104,7 +108,9 @@ def report(rate: float, runs: dict[str, list[dict]]) -> None:
     for percent in PERCENTILES:
         mine, other = (np.percentile(pooled[client], percent) for client in ("ours", "independent"))
         each = [np.percentile(run["latencies"], percent) for run in runs["ours"]]
-        print(f"{'p' + str(percent):>6} {mine:9.2f} {other:12.2f} {mine / other:7.3f}   {min(each):.2f}–{max(each):.2f}")
+        print(
+            f"{'p' + str(percent):>6} {mine:9.2f} {other:12.2f} {mine / other:7.3f}   {min(each):.2f}–{max(each):.2f}"
+        )
     cpu = {client: sum(run["cpu_s"] for run in each) / len(pooled[client]) * 1000 for client, each in runs.items()}
     print(f"{'cpu':>6} {cpu['ours']:9.2f} {cpu['independent']:12.2f} {cpu['ours'] / cpu['independent']:7.3f}")
 
@@ -130,7 +136,9 @@ def main() -> None:
         run = independent(options.address, model, texts, rate, seconds, options.seed)
         print(json.dumps(asyncio.run(run)))
         return
-    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, {options.repeats} × {seconds:g} s each in turn")
+    print(
+        f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, {options.repeats} × {seconds:g} s each in turn"
+    )
     for rate in options.rates:
         runs: dict[str, list[dict]] = {"ours": [], "independent": []}
         for repeat in range(options.repeats):

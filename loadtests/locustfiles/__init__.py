@@ -1,0 +1,1 @@
+"""Locustfiles, each runnable with the `locust` command."""

@@ -2,16 +2,17 @@
 
     locust -f loadtests/locustfiles/open_loop.py --headless -u 1 --host 127.0.0.1:8080 --bundle runs/reviews/bundle
 
-A Locust user is closed-loop by nature: it waits for its answer before its next task. Here one user stands for all callers:
-its task walks the plan and starts a greenlet for every arrival (see `loadtests.dispatch`), and each request ends in
-Locust's `request` event with its time counted from the schedule. So Locust's statistics, web UI, CSV and HTML reports
-and plug-ins work as always; only its user count has no meaning and stays 1. Its percentiles are rounded to two digits;
-`--samples` keeps the exact times.
+A Locust user is closed-loop by nature: it waits for its answer before its next task. Here one user stands for all
+callers: its task walks the plan and starts a greenlet for every arrival (see `loadtests.dispatch`), and each
+request ends in Locust's `request` event with its time counted from the schedule. So Locust's statistics, web UI,
+CSV and HTML reports and plug-ins work as always; only its user count means nothing and is 1 for each process. Its
+percentiles are rounded to two digits; `--samples` keeps the exact times. The warm-up is not in its statistics.
 
-With several generators, start each worker with `--workers-total N`: each sends every N-th arrival of the same plan.
-`slipway loadtest` drives one generator, which on one core is good for about 1000 requests/s.
+For more than one core sends, start a master with `-u N --expect-workers N -t DURATION` and N workers with
+`--workers-total N`, all with the same other arguments: each sends every N-th arrival of the same plan.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -58,7 +59,7 @@ _SECTION_ARGUMENTS: dict[str, Callable[[str], Any]] = {
 }
 
 
-@events.init_command_line_parser.add_listener
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def add_arguments(parser: Any) -> None:
     """Offer the recipe's `loadtest` section as arguments, on the command line and in the web UI."""
     parser.add_argument("--bundle", help="bundle whose model is served there", default="")
@@ -68,18 +69,27 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("--workers-total", type=int, default=1, help="workers that share the plan")
     parser.add_argument("--progress-fd", type=int, default=-1, include_in_web_ui=False)
     for name, kind in _SECTION_ARGUMENTS.items():
-        default = LoadTest.model_fields[name].default_factory or LoadTest.model_fields[name].default
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default() if callable(default) else default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=getattr(LoadTest(), name))
 
 
 class OpenLoop(User):  # type: ignore[misc]
-    """All callers of the endpoint."""
+    """All callers of the endpoint; a second one in the same process would send the plan a second time, and stops."""
 
-    fixed_count = 1
+    driving = False
 
     @task  # type: ignore[untyped-decorator]
     def drive(self) -> None:
         """Send the plan, keep the samples, end the run."""
+        if OpenLoop.driving:
+            raise StopUser
+        OpenLoop.driving = True
+        try:
+            self._drive()
+        finally:
+            OpenLoop.driving = False
+        raise StopUser
+
+    def _drive(self) -> None:
         options = self.environment.parsed_options
         report = _Report(options.progress_fd)
         try:
@@ -91,7 +101,6 @@ class OpenLoop(User):  # type: ignore[misc]
                 print(error, flush=True)
         if isinstance(self.environment.runner, LocalRunner) and self.environment.web_ui is None:
             self.environment.runner.quit()
-        raise StopUser
 
 
 def _drive(environment: Any, options: Namespace, report: "_Report") -> None:
@@ -102,12 +111,14 @@ def _drive(environment: Any, options: Namespace, report: "_Report") -> None:
     texts = load_texts(bundle, Path(options.texts) if options.texts else None)
     address = resolve(environment.host or "", allow_remote=options.allow_remote)
     _allow_many_connections()
-    clients = [CLIENTS[protocol](address, bundle.spec.name, section.timeout_s) for protocol in section.protocols]
-    for protocol, client in zip(section.protocols, clients, strict=True):
-        check(client, protocol, texts.sent[0])
     plan = draw_plan(section, len(texts))
     worker = environment.runner.worker_index if isinstance(environment.runner, WorkerRunner) else 0
-    samples = _run(environment, plan.share(worker, options.workers_total), section, clients, texts, report)
+    with contextlib.ExitStack() as cleanup:
+        clients = [CLIENTS[protocol](address, bundle.spec.name, section.timeout_s) for protocol in section.protocols]
+        for protocol, client in zip(section.protocols, clients, strict=True):
+            cleanup.callback(client.close)
+            check(client, protocol, texts.sent[0])
+        samples = _run(environment, plan.share(worker, options.workers_total), section, clients, texts, report)
     if options.samples:
         file = Path(options.samples)
         write_samples(samples, file if options.workers_total == 1 else file.with_stem(f"{file.stem}-{worker}"))

@@ -1,6 +1,6 @@
 """An endpoint with real sockets and made-up answers: KServe v2 over gRPC and HTTP on one port, as Envoy offers it.
 
-The text decides what happens, so a test says what it wants by what it sends: `!wrong`, `!error`, `!hang`, and
+The text decides what happens, so a test says what it wants by what it sends: `!wrong`, `!error`, `!hang`, `!die`, and
 `!stall N` (nobody, on either protocol, is answered for N seconds; then everybody at once). Any other text is labelled
 `label_of(text)`. It runs in a process of its own: `with fake_endpoint() as address`.
 """
@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import re
 import struct
 import subprocess
@@ -49,6 +50,8 @@ class _Model:
     async def answer(self, text: str) -> str:
         if text.startswith("!hang"):
             await asyncio.sleep(3600)
+        if text.startswith("!die"):
+            os._exit(1)
         if text.startswith("!error"):
             raise ValueError("made to fail")
         if text.startswith("!stall") and self._open.is_set():

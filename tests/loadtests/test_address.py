@@ -24,13 +24,14 @@ def test_addresses_of_this_machine_become_numbers(address: str, number: str) -> 
 
 @pytest.mark.parametrize("address", ["192.0.2.1:8080", "[2001:db8::1]:8080", "0.0.0.0:8080", "http://192.0.2.1:80"])
 def test_another_machine_is_refused_unless_insisted_upon(address: str) -> None:
-    with pytest.raises(LoadTestError, match="not this machine.*--allow-remote"):
+    with pytest.raises(LoadTestError, match=r"not this machine.*--allow-remote"):
         resolve(address)
     assert resolve(address, allow_remote=True)
 
 
 @pytest.mark.parametrize(
-    "address", ["", "localhost", ":8080", "127.0.0.1:0", "127.0.0.1:99999", "https://127.0.0.1:1", "user@host:1", "a b:1"]
+    "address",
+    ["", "localhost", ":8080", "127.0.0.1:0", "127.0.0.1:99999", "https://127.0.0.1:1", "user@host:1", "a b:1"],
 )
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(LoadTestError, match=r"not an address to test; allowed: host:port"):

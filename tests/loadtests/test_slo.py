@@ -59,8 +59,7 @@ def test_an_objective_at_its_limit_is_met() -> None:
     assert verdict.outcome == "met"
     assert verdict.achieved_rate == 1.0
     assert verdict.reason == (
-        "Met at 1 requests/s (poisson, 100 requests): p99 10.0 ms is within 10 ms, "
-        "error rate 0.00% is within 0.00%."
+        "Met at 1 requests/s (poisson, 100 requests): p99 10.0 ms is within 10 ms, error rate 0.00% is within 0.00%."
     )
 
 
