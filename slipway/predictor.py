@@ -23,6 +23,8 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 _MAX_BATCH = 32
+_CHARACTERS_PER_TOKEN = 64
+"""A text with more characters than this for each token that is kept is cut before it is tokenized."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,30 @@ class Encoder:
             pad_id=tokenization.pad_id, pad_token=tokenization.pad_token, pad_type_id=tokenization.pad_type_id
         )
         self._inputs = tokenization.inputs
+        self._longest = _CHARACTERS_PER_TOKEN * tokenization.max_tokens
 
     def __call__(self, texts: Sequence[str]) -> dict[str, IntArray]:
         """`{input: int64 [batch, tokens]}`, padded to the longest of `texts`."""
-        encodings = self._tokenizer.encode_batch(list(texts))
+        encodings = self._tokenizer.encode_batch([self._beginning(text) for text in texts])
         columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
         return {
             name: np.array([getattr(encoding, columns[name]) for encoding in encodings], dtype=np.int64)
             for name in self._inputs
         }
+
+    def _beginning(self, text: str) -> str:
+        """The part of a huge text that decides its first tokens; the others are cut off anyway.
+
+        Tokenizing a megabyte takes a second, during which a server's instance answers nobody. A tokenizer splits into
+        words first, so a cut changes no token but those of the word it is in; the beginning is taken only if it has at
+        least as many tokens after the last that is kept as are kept.
+        """
+        if len(text) <= self._longest:
+            return text
+        beginning = text[: self._longest]
+        word_end = beginning.rfind(" ")
+        beginning = beginning[:word_end] if word_end > self._longest // 2 else beginning
+        return beginning if len(self._tokenizer.encode(beginning).overflowing) >= 2 else text
 
 
 class Predictor:
