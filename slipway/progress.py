@@ -80,18 +80,22 @@ def _bar(label: str, total: float | None) -> Iterator[Advance]:
 def _plain(label: str, total: float | None) -> Iterator[Advance]:
     started = last = time.monotonic()
     done = 0.0
+    # The pace is taken from the first report on: what comes before it (loading, resuming) is not repeated.
+    paced_from: tuple[float, float] | None = None
     spoke = False
 
     def advance(n: float = 1, note: str | None = None) -> None:
-        nonlocal done, last, spoke
+        nonlocal done, last, paced_from, spoke
         done += n
         now = time.monotonic()
+        paced_from = paced_from or (now, done)
         if now - last < _PLAIN_INTERVAL_S:
             return
         last, spoke = now, True
         elapsed = now - started
-        if total and done:
-            left = f"{100 * done / total:3.0f}%, {elapsed * (total - done) / done:.0f} s left"
+        since, before = paced_from
+        if total and done > before:
+            left = f"{100 * done / total:3.0f}%, {(now - since) * (total - done) / (done - before):.0f} s left"
         else:
             left = f"{elapsed:.0f} s"
         say(f"{label}: {left}{', ' + note if note else ''}")

@@ -194,8 +194,11 @@ def _reporter(advance: Advance, interrupted: threading.Event, *, resumed_at: int
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             advance(resumed_at)
 
-        def on_step_end(self, _: Any, __: Any, control: Any, **___: Any) -> None:
+        def on_step_end(self, _: Any, state: Any, control: Any, **__: Any) -> None:
             advance(1)
+            if state.global_step >= state.max_steps:
+                # Trainer evaluates at multiples only, and so would never consider where the last step led.
+                control.should_evaluate = control.should_save = True
             if interrupted.is_set():
                 control.should_save = control.should_training_stop = True
 

@@ -54,6 +54,16 @@ def test_the_stored_logits_are_those_of_the_stored_weights_on_the_stored_rows(
     assert np.mean(right) == pytest.approx(tiny_checkpoint.json("metrics.json")["after"]["test"]["accuracy"])
 
 
+def test_where_the_last_step_led_is_considered_too(tmp_path: Path) -> None:
+    # 14 steps an epoch: not a multiple of the 4 steps between evaluations.
+    train = (
+        "{epochs: 1, batch_size: 24, learning_rate: 3.0e-3, max_tokens: 32, precision: fp32, evaluations_per_epoch: 4}"
+    )
+    recipe = load_recipe(write_tiny_recipe(tmp_path, train=train))
+    history = training.train(recipe, tmp_path / "run" / "checkpoint").json("history.json")
+    assert [entry["step"] for entry in history["evaluations"]] == [4, 8, 12, 14]
+
+
 def test_the_reference_logits_are_fp32_even_after_training_in_bf16(tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
