@@ -11,8 +11,8 @@ It is a process of its own, in its own session, because the process that wants t
   sweeps the files (`serving.runtime`).
 
 A dead model process is mended rather than mourned: Triton never notices, so the supervisor counts the stubs
-and watches the front door's health (a real inference), and has the model loaded again. Three times within a
-minute is given up.
+and watches the front door's health (a real inference), and has the model loaded again. A fourth time within a
+minute, or a load that never ends, is given up.
 
 supervisord, circus and honcho were considered. They restart children well, but none survives a kill -9 of
 what started it, ties itself to a parent, removes shared memory, or can tell a healthy server with a dead
@@ -30,7 +30,9 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
@@ -48,6 +50,7 @@ _START_TIMEOUT_S = 120.0
 _PORT_ATTEMPTS = 3
 _DRAIN_S = 5.0
 _IN_FLIGHT_PER_INSTANCE = 256
+_SHORTEST_LOAD_TIMEOUT_S = 10.0
 _MAX_RELOADS, _RELOAD_WINDOW_S = 3, 60.0
 _ACCESS_LOG_BYTES = 64 << 20
 _PR_SET_PDEATHSIG = 1
@@ -67,6 +70,8 @@ class Supervisor:
         self._terminated = False
         self._triton: subprocess.Popen[bytes] | None = None
         self._envoy: subprocess.Popen[bytes] | None = None
+        self._loader = ThreadPoolExecutor(1)
+        self._load_timeout_s = _SHORTEST_LOAD_TIMEOUT_S
         self._reloads: list[float] = []
 
     def run(self) -> int:
@@ -74,13 +79,19 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_sigterm)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
+            started = time.monotonic()
             server, version = self._start()
+            self._load_timeout_s = max(_SHORTEST_LOAD_TIMEOUT_S, 5 * (time.monotonic() - started))
             _tell(Event("ready", port=self._front_port(), triton=version))
             self._watch(server)
         except _Leaving:
             return 0
         except ServingError as error:
             _tell(Event("failed", str(error)))
+            return 1
+        except Exception:
+            # The log goes with the directory; the parent is the only one who can still tell.
+            _tell(Event("failed", f"the endpoint's supervisor failed:\n{traceback.format_exc()}"))
             return 1
         finally:
             self._stop()
@@ -155,7 +166,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 env=triton.environment(self._runtime.id),
                 cwd=self._runtime.path,
-                preexec_fn=in_child,  # noqa: PLW1509  # this process has one thread
+                preexec_fn=in_child,  # noqa: PLW1509  # there is one thread until a model has to be loaded again
             )
 
     def _envoy_command(self, config: Path) -> list[str]:
@@ -215,8 +226,18 @@ class Supervisor:
                 f"giving up. {self._last_words('tritonserver')}"
             )
         self._reloads.append(now)
-        server.reload()
-        _tell(Event("note", f"{what}; the model was loaded again in {time.monotonic() - now:.1f} s"))
+        # Beside the loop, so that an owner that dies meanwhile is noticed.
+        load = self._loader.submit(server.reload, self._load_timeout_s)
+        while not load.done():
+            self._tick()
+        try:
+            load.result()
+        except triton.ModelNotLoadedError as error:
+            _tell(Event("note", f"{what}; {error}"))
+        except ServingError as error:
+            raise ServingError(f"{what}; {error}; giving up. {self._last_words('tritonserver')}") from error
+        else:
+            _tell(Event("note", f"{what}; the model was loaded again in {time.monotonic() - now:.1f} s"))
 
     def _stubs(self) -> list[psutil.Process]:
         """Triton's model processes that are alive; looks through all processes, so not at every tick."""

@@ -38,7 +38,6 @@ LOOPBACK = "127.0.0.1"
 _ADMIN_HEADER = "slipway-admin"
 _ADMIN_APIS = "model-repository,shared-memory,logging,trace"
 _STACK_BYTES = 64 << 20
-_LOAD_TIMEOUT_S = 60.0
 _BACKEND = "python"
 
 
@@ -105,20 +104,21 @@ class TritonServer:
             raise PortTakenError(f"port {self.http_port} was taken by another server")
         return str(about["version"]) if ready == http.client.OK else None
 
-    def reload(self) -> None:
-        """Load the model again beside the old one and swap; raises `ServingError` if it can't be loaded."""
+    def reload(self, timeout_s: float) -> None:
+        """Load the model again beside the old one and swap.
+
+        Raises `ModelNotLoadedError` if Triton couldn't, `ServingError` if it doesn't say within the time: a model
+        process that dies at the wrong moment of its start makes Triton wait for ever.
+        """
         (self.runtime / "models" / self.model / "1" / "model.py").touch()
+        path = f"/v2/repository/models/{self.model}/load"
+        headers = {_ADMIN_HEADER: self.admin_key, "content-type": "application/json"}
         try:
-            status, body = self._call(
-                "POST",
-                f"/v2/repository/models/{self.model}/load",
-                {_ADMIN_HEADER: self.admin_key, "content-type": "application/json"},
-                timeout=_LOAD_TIMEOUT_S,
-            )
+            status, body = self._call("POST", path, headers, timeout=timeout_s)
         except (OSError, http.client.HTTPException) as error:
-            raise ServingError(f"the model could not be loaded again: {error}") from error
+            raise ServingError(f"Triton did not load the model again within {timeout_s:.0f} s: {error}") from error
         if status != http.client.OK:
-            raise ServingError(f"the model could not be loaded again: {body.decode(errors='replace')}")
+            raise ModelNotLoadedError(f"Triton could not load the model again: {body.decode(errors='replace').strip()}")
 
     def _call(
         self, method: str, path: str, headers: dict[str, str] | None = None, *, timeout: float = 2.0
@@ -130,6 +130,10 @@ class TritonServer:
             return response.status, response.read()
         finally:
             connection.close()
+
+
+class ModelNotLoadedError(ServingError):
+    """Triton tried to load the model and failed; it may work the next time."""
 
 
 class PortTakenError(ServingError):

@@ -74,7 +74,7 @@ class Owner:
         found = [f"process {process.pid}" for process in marked_processes(self.runtime.name)]
         found += [str(file) for file in Path("/dev/shm").glob(f"*{self.runtime.name}*")]  # noqa: S108
         found += [str(self.runtime)] if self.runtime.exists() else []
-        listening = {connection.laddr.port for connection in psutil.net_connections("inet") if connection.laddr}
+        listening = {one.laddr.port for one in psutil.net_connections("inet") if one.status == psutil.CONN_LISTEN}
         return found + ([f"port {self.port}"] if self.port in listening else [])
 
 
