@@ -4,7 +4,7 @@
     texts.py        what: texts with the answers they must get
     plan.py         when × what × over which protocol, all drawn before the first request
     protocols.py    one request over gRPC or HTTP
-    clock.py        an alarm for gevent that rings on time
+    clock.py        an alarm for asyncio that rings on time
     preflight.py    one request before the load
     dispatch.py     sends the plan on time, whatever the server does
     samples.py      one row per scheduled arrival

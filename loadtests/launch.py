@@ -1,8 +1,8 @@
 """Locust in a process that can't outlive the one that started it: `python -P launch.py PARENT_PID LOCUST_ARGUMENTS…`.
 
 The kernel kills it when its parent ends, however that ends. Setting this in the child, before anything heavy is
-imported, needs no code between fork and exec, which isn't safe in a parent with threads. A script and not `-m
-loadtests.launch`: gevent must patch the standard library before anything else (this package included) is imported.
+imported, needs no code between fork and exec, which isn't safe in a parent with threads. A script and not
+`-m loadtests.launch`, so that nothing else of this package is imported before that.
 """
 
 import ctypes

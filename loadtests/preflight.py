@@ -1,19 +1,22 @@
 """One request before the load, so that a wrong address is one clear line and not ten thousand errors."""
 
-from loadtests.protocols import Client, RequestError, RequestTimeoutError
+import asyncio
+
+from loadtests.protocols import Client, RequestError
 from slipway.errors import LoadTestError
 
 
-def check(client: Client, protocol: str, text: str) -> None:
+async def check(client: Client, protocol: str, text: str, timeout_s: float) -> None:
     """Ask once; raises `LoadTestError` that says what to do if the load would say nothing.
 
     A model that answers wrongly or fails on this text is for the load test to find out, not for this check.
     """
     try:
-        client.ask(text)
-    except RequestTimeoutError as error:
+        async with asyncio.timeout(timeout_s):
+            await client.ask(text)
+    except TimeoutError as error:
         raise LoadTestError(
-            f"The endpoint at {client.address} did not answer one {protocol} request within {client.timeout_s:g} s."
+            f"The endpoint at {client.address} did not answer one {protocol} request within {timeout_s:g} s."
         ) from error
     except RequestError as error:
         if error.unreachable:

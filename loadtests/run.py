@@ -1,8 +1,8 @@
 """A load test from start to verdict.
 
-Locust runs in a process of its own: gevent patches the standard library, which nobody wants in a program that also
-shows a progress bar, and the caller's work would otherwise make requests late. The two share nothing but arguments,
-a pipe for progress and the Parquet file of samples; percentiles are computed here, from that file.
+Locust runs in a process of its own, as the caller's work (a progress bar, a report) would otherwise make requests
+late. The two share nothing but arguments, a pipe for progress and the Parquet file of samples; percentiles are
+computed here, from that file.
 
 Price: about a second to start Locust.
 """
@@ -154,10 +154,18 @@ def _locust(options: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], int, 
 
 
 def _environment(scratch: str) -> dict[str, str]:
-    """The caller's, without Locust's own settings (LOCUST_*, ~/.locust.conf), with this package importable."""
+    """The caller's, without Locust's own settings (LOCUST_*, ~/.locust.conf), with this package importable.
+
+    What the locustfile says about gevent's patch is done here, so that Locust need not begin twice.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
     packages = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return kept | {"HOME": scratch, "PYTHONPATH": os.pathsep.join(packages), "PYTHONUNBUFFERED": "1"}
+    return kept | {
+        "HOME": scratch,
+        "PYTHONPATH": os.pathsep.join(packages),
+        "PYTHONUNBUFFERED": "1",
+        "LOCUST_SKIP_MONKEY_PATCH": "1",
+    }
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

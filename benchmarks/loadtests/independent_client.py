@@ -1,20 +1,18 @@
 """Do `slipway loadtest`'s percentiles agree with a client that shares nothing with it?
 
-    python benchmarks/loadtests/independent_client.py BUNDLE 127.0.0.1:8080 --texts texts.parquet --rates 20 100
+    python benchmarks/loadtests/independent_client.py BUNDLE 127.0.0.1:8080 --rates 20 100
 
-Against one endpoint, in turn and several times over: `loadtests.run` (Locust, gevent, tritonclient), and the
-hundred lines below (asyncio, grpc.aio, aiohttp; its own schedule, its own clock, its own percentiles). Both count
-latency from the scheduled arrival. Percentiles are over the pooled samples of all repeats; beside the ratio stands
-the span over the repeats of our own figure, as the noise that the ratio must be read against. `cpu` is the client's
-processor time for a request, start-up included.
+Against one endpoint, in turn and several times over, two clients send the same texts at the same times:
+`loadtests.run` (Locust, gevent, tritonclient), and the lines below (asyncio, grpc.aio, aiohttp; a clock, a loop and
+percentiles of their own). They share the list of arrivals, as two Poisson draws would differ by more than what is
+looked for. Both count latency from the scheduled arrival. Percentiles are over the pooled samples of all repeats;
+beside the ratio stands the span over the repeats of either figure: the noise that the ratio must be read against.
 """
 
 import argparse
 import asyncio
 import json
 import os
-import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,98 +22,119 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from loadtests.plan import draw_plan
+from slipway.bundle import Bundle
+from slipway.recipe.sections import LoadTest
+
 PERCENTILES = (50, 90, 95, 99)
 
 
-async def independent(
-    address: str, model: str, texts: list[str], rate: float, seconds: float, seed: int
-) -> list[float]:
-    """Latencies in ms of Poisson arrivals after two seconds of warm-up, half over gRPC and half over HTTP."""
+async def independent(address: str, model: str, texts: list[str], arrivals: list[dict]) -> list[float]:
+    """Latencies in ms of `arrivals` (`scheduled_s`, `protocol`, `text_index`), those before second 0 left out."""
     import aiohttp
     import grpc
     from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-    draw = random.Random(seed)
     channel = grpc.aio.insecure_channel(address)
     stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-    latencies: list[float] = []
 
-    async def over_grpc(text: str) -> None:
+    async def over_grpc(text: str) -> str:
         raw = text.encode()
         request = service_pb2.ModelInferRequest(model_name=model)
         request.inputs.add(name="text", datatype="BYTES", shape=[1, 1])
         request.outputs.add(name="label")
         request.raw_input_contents.append(len(raw).to_bytes(4, "little") + raw)
-        await stub.ModelInfer(request)
+        response = await stub.ModelInfer(request)
+        return response.raw_output_contents[0][4:].decode()
 
-    async def over_http(session: aiohttp.ClientSession, text: str) -> None:
+    async def over_http(session: aiohttp.ClientSession, text: str) -> str:
         tensor = {"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": [text]}
         body = {"inputs": [tensor], "outputs": [{"name": "label"}]}
         async with session.post(f"http://{address}/v2/models/{model}/infer", json=body) as response:
             assert response.status == 200, await response.text()
-            await response.read()
+            return (await response.json())["outputs"][0]["data"][0]
 
-    async def one(session: aiohttp.ClientSession, due: float) -> None:
-        text = draw.choice(texts)
-        await (over_grpc(text) if draw.random() < 0.5 else over_http(session, text))
-        if due >= begins:
-            latencies.append((time.perf_counter() - due) * 1000)
+    async def one(session: aiohttp.ClientSession, arrival: dict, due: float) -> float:
+        text = texts[arrival["text_index"]]
+        assert await (over_grpc(text) if arrival["protocol"] == "grpc" else over_http(session, text))
+        return (time.perf_counter() - due) * 1000
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        due = time.perf_counter() + 0.2
-        begins = due + 2
+        begins = time.perf_counter() + 0.3 - arrivals[0]["scheduled_s"]
         tasks = []
-        while (due := due + draw.expovariate(rate)) < begins + seconds:
+        for arrival in arrivals:
+            due = begins + arrival["scheduled_s"]
             # asyncio wakes on whole milliseconds, so the last one is spent asking again.
             while (left := due - time.perf_counter()) > 0:
                 await asyncio.sleep(left - 0.001 if left > 0.0015 else 0)
-            tasks.append(asyncio.create_task(one(session, due)))
-        await asyncio.gather(*tasks)
+            tasks.append(asyncio.create_task(one(session, arrival, due)))
+        latencies = await asyncio.gather(*tasks)
     await channel.close()
-    return latencies
+    return [latency for latency, arrival in zip(latencies, arrivals, strict=True) if arrival["scheduled_s"] >= 0]
 
 
-def ours(bundle: Path, address: str, texts: Path | None, rate: float, seconds: float, seed: int) -> list[float]:
+def ours(options: argparse.Namespace, rate: float, seed: int) -> list[dict]:
+    """Samples of the load test."""
     import loadtests
-    from slipway.bundle import Bundle
-    from slipway.recipe.sections import LoadTest
 
-    section = LoadTest(rate=rate, duration_s=seconds, warmup_s=2.0, seed=seed)
     with tempfile.TemporaryDirectory() as scratch:
-        verdict = loadtests.run(Bundle.open(bundle), address, section, Path(scratch) / "verdict", texts=texts)
+        section = _section(options, rate, seed)
+        out = Path(scratch) / "verdict"
+        verdict = loadtests.run(Bundle.open(options.bundle), options.address, section, out, texts=options.texts)
         samples = pq.read_table(verdict.path / "samples.parquet").to_pylist()
-    assert all(sample["outcome"] == "ok" for sample in samples), verdict.path
-    return [sample["latency_ms"] for sample in samples if not sample["warmup"]]
+    assert all(sample["outcome"] == "ok" for sample in samples)
+    return [sample for sample in samples if not sample["warmup"]]
 
 
-def measure(
-    client: str, bundle: Path, address: str, texts: Path | None, rate: float, seconds: float, seed: int
-) -> dict:
-    """One run in a process of its own: `{"latencies": …, "cpu_s": …}`."""
-    options = [str(bundle), address, *(["--texts", str(texts)] if texts else [])]
-    options += ["--client", client, "--rates", str(rate), "--seconds", str(seconds), "--seed", str(seed)]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, __file__, *options], check=True, stdout=subprocess.PIPE, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"latencies": json.loads(done.stdout), "cpu_s": cpu_s}
-
-
-def report(rate: float, runs: dict[str, list[dict]]) -> None:
-    pooled = {client: np.concatenate([run["latencies"] for run in each]) for client, each in runs.items()}
-    print(f"\n{rate:g} requests/s, {len(pooled['ours'])} and {len(pooled['independent'])} requests")
-    print(f"{'ms':>6} {'ours':>9} {'independent':>12} {'ratio':>7}   ours, least–most of a repeat")
-    for percent in PERCENTILES:
-        mine, other = (np.percentile(pooled[client], percent) for client in ("ours", "independent"))
-        each = [np.percentile(run["latencies"], percent) for run in runs["ours"]]
-        print(
-            f"{'p' + str(percent):>6} {mine:9.2f} {other:12.2f} {mine / other:7.3f}   {min(each):.2f}–{max(each):.2f}"
+def theirs(options: argparse.Namespace, rate: float, seed: int) -> list[dict]:
+    """Samples of the independent client, in a process of its own."""
+    texts = pq.read_table(options.texts or options.bundle / "expected.parquet")["text"].to_pylist()
+    section = _section(options, rate, seed)
+    plan = draw_plan(section, len(texts))
+    arrivals = [
+        {"scheduled_s": due, "protocol": section.protocols[protocol], "text_index": text}
+        for due, protocol, text in zip(
+            plan.scheduled_s.tolist(), plan.protocol.tolist(), plan.text_index.tolist(), strict=True
         )
-    cpu = {client: sum(run["cpu_s"] for run in each) / len(pooled[client]) * 1000 for client, each in runs.items()}
-    print(f"{'cpu':>6} {cpu['ours']:9.2f} {cpu['independent']:12.2f} {cpu['ours'] / cpu['independent']:7.3f}")
+    ]
+    order = json.dumps([options.address, Bundle.open(options.bundle).spec.name, texts, arrivals])
+    command = [sys.executable, __file__, "--replay"]
+    done = subprocess.run(command, input=order, check=True, stdout=subprocess.PIPE, text=True)
+    measured = [arrival for arrival in arrivals if arrival["scheduled_s"] >= 0]
+    return [
+        arrival | {"latency_ms": latency} for arrival, latency in zip(measured, json.loads(done.stdout), strict=True)
+    ]
+
+
+def report(rate: float, runs: dict[str, list[list[dict]]]) -> None:
+    """Percentiles of both side by side: all requests, then by protocol."""
+    print(f"\n{rate:g} requests/s, {sum(map(len, runs['ours']))} requests each")
+    print(f"{'ms':>10} {'ours':>8} {'independent':>12} {'ratio':>6}   ours by repeat    independent by repeat")
+    for protocol in (None, "grpc", "http"):
+        latencies = {
+            client: [[row["latency_ms"] for row in run if protocol in (None, row["protocol"])] for run in each]
+            for client, each in runs.items()
+        }
+        for percent in PERCENTILES:
+            pooled = {client: np.percentile(np.concatenate(each), percent) for client, each in latencies.items()}
+            spans = [
+                f"{min(figures):.2f}–{max(figures):.2f}"
+                for figures in ([np.percentile(run, percent) for run in each] for each in latencies.values())
+            ]
+            label = f"{protocol or ''} p{percent}"
+            ratio = pooled["ours"] / pooled["independent"]
+            figures = f"{label:>10} {pooled['ours']:8.2f} {pooled['independent']:12.2f} {ratio:6.3f}"
+            print(f"{figures}   {spans[0]:<17} {spans[1]}")
+
+
+def _section(options: argparse.Namespace, rate: float, seed: int) -> LoadTest:
+    return LoadTest(rate=rate, duration_s=options.seconds, warmup_s=2.0, seed=seed)
 
 
 def main() -> None:
+    if sys.argv[1:] == ["--replay"]:
+        print(json.dumps(asyncio.run(independent(*json.load(sys.stdin)))))
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("address")
@@ -123,31 +142,15 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[20.0, 100.0])
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--repeats", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--client", choices=["ours", "independent"], help=argparse.SUPPRESS)
     options = parser.parse_args()
-    rate, seconds = options.rates[0], options.seconds
-    if options.client == "ours":
-        print(json.dumps(ours(options.bundle, options.address, options.texts, rate, seconds, options.seed)))
-        return
-    if options.client == "independent":
-        texts = pq.read_table(options.texts or options.bundle / "expected.parquet")["text"].to_pylist()
-        model = json.loads((options.bundle / "bundle.json").read_text(encoding="utf-8"))["name"]
-        run = independent(options.address, model, texts, rate, seconds, options.seed)
-        print(json.dumps(asyncio.run(run)))
-        return
-    print(
-        f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, {options.repeats} × {seconds:g} s each in turn"
-    )
+    load = os.getloadavg()[0]
+    print(f"{os.cpu_count()} cores, load average {load:.1f}, {options.repeats} × {options.seconds:g} s each, in turn")
     for rate in options.rates:
-        runs: dict[str, list[dict]] = {"ours": [], "independent": []}
+        runs: dict[str, list[list[dict]]] = {"ours": [], "independent": []}
+        clients = {"ours": ours, "independent": theirs}
         for repeat in range(options.repeats):
-            for client in list(runs)[:: 1 if repeat % 2 == 0 else -1]:
-                runs[client].append(
-                    measure(
-                        client, options.bundle, options.address, options.texts, rate, seconds, options.seed + repeat
-                    )
-                )
+            for client in list(clients)[:: 1 if repeat % 2 == 0 else -1]:
+                runs[client].append(clients[client](options, rate, repeat))
         report(rate, runs)
 
 
