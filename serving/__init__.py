@@ -14,6 +14,7 @@ Neither torch nor transformers is needed. Names are loaded on first use: Triton'
 `serving.fused` alone, once for each instance, and the supervisor must be up in a moment.
 """
 
+import contextlib
 import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ def serve(path: Path, section: "Serve", repository_out: Path | None = None) -> i
     on standard output. Raises `ArtifactError` or `ServingError`.
     """
     from serving.client import curl_line
-    from serving.endpoint import start
+    from serving.endpoint import sigterm_interrupts, start
     from serving.repository import Repository, write_repository
     from slipway.artifacts import read_artifact
     from slipway.bundle import Bundle
@@ -81,9 +82,10 @@ def serve(path: Path, section: "Serve", repository_out: Path | None = None) -> i
         raise ServingError(f"{path} is a {artifact.manifest.kind}; a bundle or a repository can be served.")
     with start(repository, section) as endpoint:
         checks = Repository.open(repository).bundle.checks
-        say(f"{endpoint.model} is served at {endpoint.address}, HTTP and gRPC. Try:")
-        print(curl_line(endpoint.url, endpoint.model, checks[0].text if checks else "text"), flush=True)
-        say(f"Health: {endpoint.url}/healthz. Requests: {endpoint.access_log}. Ctrl-C stops it.")
-        endpoint.wait()
+        with contextlib.suppress(KeyboardInterrupt), sigterm_interrupts():
+            say(f"{endpoint.model} is served at {endpoint.address}, HTTP and gRPC. Try:")
+            print(curl_line(endpoint.url, endpoint.model, checks[0].text if checks else "text"), flush=True)
+            say(f"Health: {endpoint.url}/healthz. Requests: {endpoint.access_log}. Ctrl-C stops it.")
+            endpoint.wait()
         say("Stopping.")
     return 0

@@ -76,7 +76,7 @@ class Endpoint:
 
     def wait(self) -> None:
         """Block until Ctrl-C or SIGTERM, and then return; raises `ServingError` when the endpoint fails."""
-        with contextlib.suppress(KeyboardInterrupt), _sigterm_as(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), sigterm_interrupts():
             while not self._ended.wait(_POLL_S):
                 pass
         if self._failure is not None:
@@ -250,14 +250,14 @@ def _join(host: str, port: int) -> str:
 
 
 @contextlib.contextmanager
-def _sigterm_as(error: type[BaseException]) -> Iterator[None]:
-    """Let SIGTERM raise `error` in the block. Only the main thread can ask for it; elsewhere nothing changes."""
+def sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt in the block. Only the main thread can ask for it; elsewhere nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def unwind(_number: int, _frame: FrameType | None) -> None:
-        raise error
+        raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, unwind)
     try:

@@ -20,14 +20,16 @@ from slipway.recipe import Serve
 from tests.tiny_bundle import write_tiny_bundle
 
 OWNER = """
-import json, sys
+import contextlib, json, sys
 from pathlib import Path
 import serving
+from serving.endpoint import sigterm_interrupts
 from slipway.recipe import Serve
 
 with serving.start(Path(sys.argv[1]), Serve(port=0, **json.loads(sys.argv[2]))) as endpoint:
-    print(json.dumps({"address": endpoint.address, "runtime": str(endpoint.access_log.parent)}), flush=True)
-    endpoint.wait()
+    with contextlib.suppress(KeyboardInterrupt), sigterm_interrupts():
+        print(json.dumps({"address": endpoint.address, "runtime": str(endpoint.access_log.parent)}), flush=True)
+        endpoint.wait()
 """
 
 
