@@ -4,4 +4,10 @@ What every stage holds on to lives here; the stages are the packages beside it (
 `loadtests`) and pass each other nothing but artifacts.
 """
 
+import os
+
+# ONNX Runtime ≥ 1.29 reports model names, hashes and usage to its maker from every process that imports
+# it. A tool for medical and financial texts doesn't phone home. Set here, before anything can import onnxruntime.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 __version__ = "0.1.0"

@@ -125,15 +125,16 @@ def code_version(stage: str) -> str:
     The sources are the stage's package and `slipway`, without the parts that only talk to the user (`cli`, `report`,
     `progress`, `pipeline`): mending a help text must not make anyone train again.
     """
-    root = Path(__file__).parent
-    spoken = {root / "cli.py", root / "progress.py", root / "pipeline.py"}
+    core = Path(__file__).parent
+    spoken = {core / "cli.py", core / "progress.py", core / "pipeline.py"}
+    package = core.parent / stage
+    sources = sorted(package.rglob("*.py")) if package.is_dir() else sorted((core / stage).rglob("*.py"))
+    sources += [source for source in sorted(core.rglob("*.py")) if source not in spoken]
     digest = hashlib.sha256()
-    stage_root = root.parent / stage if (root.parent / stage).is_dir() else root / stage
-    for package in {stage_root, root}:
-        for source in sorted(package.rglob("*.py")):
-            if package == root and (source in spoken or (root / "report") in source.parents):
-                continue
-            digest.update(str(source.relative_to(root.parent)).encode() + b"\0" + source.read_bytes() + b"\0")
+    for source in dict.fromkeys(sources):
+        if core / "report" in source.parents and stage != "report":
+            continue
+        digest.update(str(source.relative_to(core.parent)).encode() + b"\0" + source.read_bytes() + b"\0")
     return f"{__version__}+{digest.hexdigest()[:12]}"
 
 

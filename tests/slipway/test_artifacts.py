@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from slipway.artifacts import (
     Artifact,
+    code_version,
     inputs_digest,
     is_full_disk,
     lineage,
@@ -192,3 +194,17 @@ def test_a_full_disk_is_recognised_behind_a_librarys_own_error() -> None:
     assert is_full_disk(wrapped)
     assert is_full_disk(RuntimeError("IoError(Os { code: 28, message: No space left on device })"))
     assert not is_full_disk(OSError(errno.EACCES, "denied"))
+
+
+@pytest.mark.parametrize("stage", ["training", "report"])
+def test_the_code_version_is_the_same_in_every_process(stage: str) -> None:
+    command = [sys.executable, "-c", f"from slipway.artifacts import code_version; print(code_version({stage!r}))"]
+    versions = {
+        subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True).stdout
+        for seed in ("1", "2", "3", "4", "5")
+    }
+    assert len(versions) == 1
+
+
+def test_stages_have_different_code() -> None:
+    assert len({code_version(stage) for stage in ("training", "export", "serving", "loadtests", "report")}) == 5
