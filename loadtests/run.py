@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow.parquet as pq
 
@@ -124,48 +124,43 @@ def _generate(
 
 
 @contextlib.contextmanager
-def _locust(options: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
+def _locust(options: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], int, IO[bytes]]]:
     """Locust under way: its process, the pipe with its reports, its log; none of them is left afterwards.
 
-    In a session of its own, so that Ctrl-C reaches only this process, which then ends it.
+    In a session of its own, so that Ctrl-C reaches only this process, which then ends it. The log is a file without a
+    name: not even `kill -9` leaves it behind.
     """
     command = [sys.executable, "-P", str(_LAUNCHER), str(os.getpid()), "-f", str(_LOCUSTFILE)]
     command += ["--headless", "--users=1", "--spawn-rate=1", "--only-summary", "--loglevel=WARNING"]
     reports, writer = os.pipe()
-    with tempfile.TemporaryDirectory(prefix="slipway-loadtest-") as scratch, contextlib.ExitStack() as cleanup:
+    with tempfile.TemporaryFile() as log, contextlib.ExitStack() as cleanup:
         cleanup.callback(os.close, reports)
-        log = Path(scratch) / "locust.log"
         try:
-            with log.open("wb") as stream:
-                process = subprocess.Popen(
-                    [*command, f"--progress-fd={writer}", *options],
-                    cwd=scratch,  # a locust.conf of the user's must not change the test
-                    env=_environment(scratch),
-                    stdin=subprocess.DEVNULL,
-                    stdout=stream,
-                    stderr=stream,
-                    pass_fds=[writer],
-                    start_new_session=True,
-                )
+            process = subprocess.Popen(
+                [*command, f"--progress-fd={writer}", *options],
+                cwd=_LOCUSTFILE.parent,  # a locust.conf of the user's must not change the test
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[writer],
+                start_new_session=True,
+            )
         finally:
             os.close(writer)
         cleanup.callback(_end, process)
         yield process, reports, log
 
 
-def _environment(scratch: str) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """The caller's, without Locust's own settings (LOCUST_*, ~/.locust.conf), with this package importable.
 
     What the locustfile says about gevent's patch is done here, so that Locust need not begin twice.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
     packages = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return kept | {
-        "HOME": scratch,
-        "PYTHONPATH": os.pathsep.join(packages),
-        "PYTHONUNBUFFERED": "1",
-        "LOCUST_SKIP_MONKEY_PATCH": "1",
-    }
+    ours = {"HOME": str(_LOCUSTFILE.parent), "PYTHONPATH": os.pathsep.join(packages), "LOCUST_SKIP_MONKEY_PATCH": "1"}
+    return kept | ours
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -195,6 +190,7 @@ def _note(report: dict[str, Any]) -> str:
     return f"{p99}, {report['failures']} failed"
 
 
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+def _last_line(log: IO[bytes]) -> str:
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing."

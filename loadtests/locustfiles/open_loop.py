@@ -52,6 +52,9 @@ from slipway.bundle import Bundle
 from slipway.errors import SlipwayError
 from slipway.recipe.sections import LoadTest
 
+# A master sleeps while it waits for its workers; gevent has to hear them meanwhile.
+monkey.patch_time()
+
 _HAND_OVER_S = 0.1
 _PROGRESS_INTERVAL_S = 0.5
 

@@ -222,3 +222,26 @@ def test_the_locustfile_runs_by_itself(bundle: Bundle, address: str, tmp_path: P
     measured = measured.filter(pc.invert(measured["warmup"]))
     statistics = {row["method"]: row["num_requests"] for row in json.loads(done.stdout)}
     assert statistics == Counter(measured["protocol"].to_pylist())
+
+
+def test_workers_share_the_plan(bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    locustfile = Path(loadtests.__file__).parent / "locustfiles" / "open_loop.py"
+    command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--workers-total", "2", "--rate", "40"]
+    command += ["--duration-s", "2", "--warmup-s", "0.5", "--bundle", str(bundle.path)]
+    command += ["--texts", str(write_texts(["fine"])), "--samples", str(tmp_path / "samples.parquet")]
+    workers = [subprocess.Popen([*command, "--worker", "--master-port", port], stderr=subprocess.DEVNULL) for _ in "12"]
+    try:
+        master = ["--master", "--headless", "-u", "2", "--expect-workers", "2", "-t", "8s", "--host", address]
+        master += ["--master-bind-host", "127.0.0.1", "--master-bind-port", port]
+        done = subprocess.run([*command, *master], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    shares = [pq.read_table(tmp_path / f"samples-{index}.parquet")["scheduled_s"].to_numpy() for index in (0, 1)]
+    plan = draw_plan(LoadTest(rate=40.0, duration_s=2.0, warmup_s=0.5), 1)
+    np.testing.assert_allclose(np.sort(np.concatenate(shares)), plan.scheduled_s)
