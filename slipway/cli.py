@@ -48,7 +48,7 @@ def cli() -> None:
 @RECIPE
 @click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Folder that runs are kept in.")
 @click.option("--force", type=click.Choice(pipeline.STAGES), help="Make this stage's artifact again, and all after it.")
-def run(recipe: Path, runs: Path, force: str | None) -> None:
+def run(recipe: Path, runs: Path, force: str | None) -> int:
     """Go the whole way: train, export, serve, load-test, report."""
     loaded = load_recipe(recipe)
     folder = pipeline.RunFolder(runs / loaded.name)
@@ -69,7 +69,7 @@ def run(recipe: Path, runs: Path, force: str | None) -> None:
     page = pipeline.report(folder.path, folder.report, force=forced("report"))
     _print_summary(folder.path, page)
     say(f"Serve it: slipway serve {folder.bundle}")
-    _exit_by(verdict)
+    return _exit_code(verdict)
 
 
 @cli.command()
@@ -146,7 +146,7 @@ def loadtest(
     allow_remote: bool,
     out: Path | None,
     **options: Any,
-) -> None:
+) -> int:
     """Endpoint → verdict: open-loop load, answers checked. Exit code 2 if the objective is missed."""
     import loadtests
     from slipway.bundle import Bundle
@@ -169,7 +169,7 @@ def loadtest(
     )
     console.print(loadtests.summary(Verdict.model_validate(verdict.json(VERDICT))))
     _print_artifact(verdict)
-    _exit_by(verdict)
+    return _exit_code(verdict)
 
 
 @cli.command()
@@ -241,9 +241,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _run(arguments: list[str] | None) -> int:  # noqa: PLR0911  # one return per kind of ending
     try:
         with _sigterm_unwinds():
-            cli.main(arguments, prog_name="slipway", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        return error.exit_code
+            code = cli.main(arguments, prog_name="slipway", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return EXIT_INVALID
@@ -268,7 +266,8 @@ def _run(arguments: list[str] | None) -> int:  # noqa: PLR0911  # one return per
         if isinstance(error, OSError) and error.filename is not None:
             return _fail(f"{error.filename}: {error.strerror}.", EXIT_INVALID)
         raise
-    return 0
+    # What a command returns, or the code that it left with (--help, --version).
+    return code if isinstance(code, int) else 0
 
 
 def _fail(message: str, code: int) -> int:
@@ -328,10 +327,11 @@ def _print_summary(run: Path, page: Artifact) -> None:
     Console(highlight=False).print(summary_table(collect(run), page.path / "report.html"))
 
 
-def _exit_by(verdict: Artifact) -> None:
+def _exit_code(verdict: Artifact) -> int:
     content = verdict.json(VERDICT)
     if content["outcome"] == "invalid":
         raise LoadTestError(f"the load test is invalid: {content['reason']}")
     if content["outcome"] == "missed":
         say(content["reason"])
-        raise click.exceptions.Exit(EXIT_SLO_MISSED)
+        return EXIT_SLO_MISSED
+    return 0
