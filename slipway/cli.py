@@ -130,7 +130,7 @@ def serve(bundle: Path, recipe: Path | None, repository: Path | None, **options:
     metavar="NAME=LIMIT",
     help="p50_ms, p95_ms, p99_ms or error_rate; may be repeated.",
 )
-@click.option("--texts", type=FOLDER, help="Parquet file with text and predicted, instead of the bundle's own.")
+@click.option("--texts", type=FOLDER, help="Table with text and predicted, instead of the bundle's own.")
 @click.option(
     "--allow-remote",
     is_flag=True,

@@ -29,6 +29,7 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     Raises `TrainingError` if the folder is no checkpoint, has no safetensors or no fast tokenizer, or can't take
     `max_tokens` tokens.
     """
+    import torch
     import transformers
     from safetensors import SafetensorError
 
@@ -54,6 +55,8 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
+                # On a CPU, PyTorch's fused attention has no kernel for dropout, and its fallback is slower.
+                attn_implementation=None if torch.cuda.is_available() else "eager",
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -83,6 +83,7 @@ def fine_tune(
 
     started = time.monotonic()
     bf16 = uses_bf16(section)
+    base.model.get_input_embeddings().requires_grad_(not section.freeze_embeddings)
     train_rows, dev_rows = (_encode(base.tokenizer, split, section.max_tokens) for split in (train, dev))
     dev_rows.sort(key=lambda row: len(row["input_ids"]))
     steps_per_epoch = math.ceil(len(train_rows) / section.batch_size)

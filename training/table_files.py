@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from slipway.errors import DataError
 from slipway.progress import progress
@@ -264,7 +264,8 @@ def _text_of(file: Path) -> Iterator[IO[str]]:
 
 
 def _bytes_of(file: Path) -> IO[bytes]:
-    return gzip.open(file, "rb") if file.name.lower().endswith(".gz") else file.open("rb")
+    stream = gzip.open(file, "rb") if file.name.lower().endswith(".gz") else file.open("rb")
+    return cast("IO[bytes]", stream)
 
 
 def _lines(stream: IO[str], rest: str = "") -> Iterator[str]:

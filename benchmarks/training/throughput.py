@@ -31,6 +31,7 @@ class Way:
     fused: bool
     similar_length: bool
     batch_size: int
+    frozen_embeddings: bool = False
 
 
 def ways(batch_size: int) -> list[Way]:
@@ -40,6 +41,7 @@ def ways(batch_size: int) -> list[Way]:
         Way(f"bf16, random batches of {batch_size}, fused AdamW", True, True, False, batch_size),
         Way(f"bf16, similar length, {batch_size}, fused AdamW", True, True, True, batch_size),
         Way(f"bf16, similar length, {batch_size // 2}, fused AdamW", True, True, True, batch_size // 2),
+        Way(f"bf16, similar length, {batch_size}, fused AdamW, frozen embeddings", True, True, True, batch_size, True),
         Way(f"fp32, similar length, {batch_size}, fused AdamW", False, True, True, batch_size),
     ]
 
@@ -55,6 +57,7 @@ def batches(tokens: list[list[int]], way: Way, steps: int, seed: int) -> list[li
 def stepper(recipe: Recipe, labels: list[str], way: Way) -> Callable[[list[list[int]]], Any]:
     base = load_base(recipe.base, recipe.task, labels, recipe.train.max_tokens, seed=0)
     model = base.model.train()
+    model.get_input_embeddings().requires_grad_(not way.frozen_embeddings)
     if way.fused:
         optimizer = build_optimizer(model, Train())
     else:
@@ -107,7 +110,7 @@ def main() -> None:
     first = statistics.median(rates[compared[0].name])
     for name, values in rates.items():
         middle = statistics.median(values)
-        print(f"{name:<50} {middle:7.1f} texts/s  ({min(values):.0f}-{max(values):.0f})  {middle / first:.2f}x")
+        print(f"{name:<60} {middle:7.1f} texts/s  ({min(values):.0f}-{max(values):.0f})  {middle / first:.2f}x")
 
 
 if __name__ == "__main__":

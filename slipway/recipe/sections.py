@@ -136,6 +136,8 @@ class Train(Section):
     """Share of the target that is spread over all labels."""
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128
     """Longer texts are cut."""
+    freeze_embeddings: bool = False
+    """Keep the token embeddings of the base: half of a small model's weights, of which a small table shows few."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 autocast where the processor multiplies it natively."""
     metric: str = "macro_f1"

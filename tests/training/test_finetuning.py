@@ -148,6 +148,20 @@ def test_weight_decay_is_for_matrices_only_and_the_head_has_its_own_rate(tmp_pat
     assert not names, "a parameter is in no group"
 
 
+def test_frozen_embeddings_stay_those_of_the_base(tmp_path: Path) -> None:
+    train = (
+        "{epochs: 1, batch_size: 16, learning_rate: 3.0e-3, max_tokens: 32, precision: fp32, freeze_embeddings: true}"
+    )
+    recipe = write_tiny_recipe(tmp_path, train=train)
+    after = weights_of(training.train(load_recipe(recipe), tmp_path / "run" / "checkpoint").path)
+    before = load_file(tmp_path / "base" / "model.safetensors")
+    np.testing.assert_array_equal(
+        after["bert.embeddings.word_embeddings.weight"], before["embeddings.word_embeddings.weight"]
+    )
+    layer = "encoder.layer.0.output.dense.weight"
+    assert not np.array_equal(after[f"bert.{layer}"], before[layer])
+
+
 def test_more_tokens_than_the_base_takes_are_refused(tmp_path: Path) -> None:
     base = Base(model=f"file:{write_tiny_base(tmp_path / 'base', max_positions=64)}")
     with pytest.raises(TrainingError, match=r"max_tokens is 128.* at most 64"):
