@@ -264,7 +264,8 @@ def _text_of(file: Path) -> Iterator[IO[str]]:
 
 
 def _bytes_of(file: Path) -> IO[bytes]:
-    stream = gzip.open(file, "rb") if file.name.lower().endswith(".gz") else file.open("rb")
+    # Closed by the caller.
+    stream = gzip.open(file, "rb") if file.name.lower().endswith(".gz") else file.open("rb")  # noqa: SIM115
     return cast("IO[bytes]", stream)
 
 
