@@ -240,7 +240,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _run(arguments: list[str] | None) -> int:  # noqa: PLR0911  # one return per kind of ending
     try:
-        with _sigterm_unwinds():
+        with _signals_unwind():
             code = cli.main(arguments, prog_name="slipway", standalone_mode=False)
     except click.ClickException as error:
         error.show()
@@ -277,15 +277,23 @@ def _fail(message: str, code: int) -> int:
 
 
 @contextmanager
-def _sigterm_unwinds() -> Iterator[None]:
+def _signals_unwind() -> Iterator[None]:
+    """Let SIGTERM and SIGINT end what runs by an exception.
+
+    A script's background job (`slipway serve … &`) inherits an ignored SIGINT, and Python leaves it ignored; whoever
+    sends one to this process by name means it.
+    """
+
     def unwind(_number: int, _frame: FrameType | None) -> None:
         raise _Terminated
 
-    before = signal.signal(signal.SIGTERM, unwind)
+    handlers = {signal.SIGTERM: unwind, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _override(section_type: type[Any], section: Any, options: dict[str, Any]) -> Any:

@@ -147,6 +147,20 @@ def test_a_full_disk(tiny_recipe: Path, small_disk: Path) -> None:
     assert not (small_disk / "checkpoint").exists()
 
 
+def test_a_background_job_of_a_script_can_be_interrupted(exported_bundle: Artifact, tmp_path: Path) -> None:
+    # A shell without job control starts background jobs with SIGINT ignored.
+    script = f"""
+        cd {tmp_path}
+        {sys.executable} -m slipway serve {exported_bundle.path} --port 0 --repository repository > curl &
+        until [ -s curl ] || ! kill -0 $!; do :; done
+        kill -INT $!
+        wait $!
+    """
+    result = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "Stopping." in result.stderr
+
+
 def test_show_prints_manifest_and_lineage(
     exported_bundle: Artifact, tiny_checkpoint: Artifact, capsys: pytest.CaptureFixture[str]
 ) -> None:
