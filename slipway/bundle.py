@@ -26,6 +26,8 @@ TOKENIZER = "tokenizer.json"
 FRONTIER = "frontier.json"
 EXPECTED = "expected.parquet"
 
+EngineName = Literal["onnxruntime", "openvino"]
+
 
 class Tokenization(BaseModel):
     """How a text becomes token numbers. `inputs` are the model's inputs, int64 `[batch, tokens]` each."""
@@ -39,7 +41,7 @@ class Tokenization(BaseModel):
 
 
 class Target(BaseModel):
-    """The model for one kind of machine and how to run it there.
+    """The model for one kind of machine and how to run it there: what was measured is what is served.
 
     `batch_invariant` False says that a row's logits depend on the rows beside it (dynamic quantization takes the
     activations' range over the whole batch), so that rows are run one at a time to keep answers reproducible.
@@ -48,9 +50,16 @@ class Target(BaseModel):
     model_config = ConfigDict(extra="forbid")
     model: str
     precision: Literal["fp32", "int8", "fp16"]
-    engine: Literal["onnxruntime"] = "onnxruntime"
+    engine: EngineName = "onnxruntime"
     batch_invariant: bool = True
     threads: int = 1
+    """Per instance."""
+    instances: int | None = None
+    """Copies that gave the most on the machine that measured; None leaves it to the server."""
+    pad_to_multiple_of: int = 1
+    """Token counts are rounded up to this: an engine that compiles for each shape then sees few of them."""
+    disabled_optimizers: list[str] = []
+    """Names of ONNX Runtime's graph optimizers that are off for this model, because they slow it down."""
 
 
 class Check(BaseModel):
