@@ -1,16 +1,16 @@
 """PyTorch to ONNX.
 
-optimum-onnx traces the model (TorchScript, eager attention) with dynamic batch and sequence axes; it knows the inputs of
-every family, so nothing here does. What it lacks is added: DeBERTa's branches on whether queries and keys have the same
-length, which they always have in a classifier, are resolved before tracing, as OpenVINO can't run an `If` of unknown
-rank; the axes get the names `batch` and `sequence`; a family that no test covers is refused rather than exported in hope.
+optimum-onnx traces the model (TorchScript, eager attention) with dynamic batch and sequence axes; it knows the inputs
+of every family, so nothing here does. What it lacks is added: DeBERTa's branches on whether queries and keys have the
+same length, which they always have in a classifier, are resolved before tracing, as OpenVINO can't run an `If` of
+unknown rank; the axes get the names `batch` and `sequence`; a family that no test covers is refused.
 
-Against it: torch's own exporter (dynamo) needs no table of families, but its graph of attention is one that neither ONNX
-Runtime's fusions nor our rewrites recognize, and optimum-onnx holds transformers below 4.58.
+Against it: torch's own exporter (dynamo) needs no table of families, but its graph of attention is one that neither
+ONNX Runtime's fusions nor our rewrites recognize, and optimum-onnx holds transformers below 4.58.
 
-Operator set 17 is the first with LayerNormalization as one operator, and both engines have a kernel for it. Set 20 would
-have Gelu as one, too; both engines recognize its five operators when they load the file, so it gains nothing, and ONNX
-Runtime's quantizer and transformer tools know 17 best.
+Operator set 17 is the first with LayerNormalization as one operator, and both engines have a kernel for it. Set 20
+would have Gelu as one, too; both engines recognize its five operators when they load the file, so it gains nothing, and
+ONNX Runtime's quantizer and transformer tools know 17 best.
 """
 
 import contextlib
