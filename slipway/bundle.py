@@ -60,6 +60,8 @@ class Target(BaseModel):
     """Token counts are rounded up to this: an engine that compiles for each shape then sees few of them."""
     disabled_optimizers: list[str] = []
     """Names of ONNX Runtime's graph optimizers that are off for this model, because they slow it down."""
+    precision_hint: Literal["f32", "bf16"] = "f32"
+    """In what OpenVINO computes what the file has in fp32; bf16 needs a processor that has it."""
 
 
 class Check(BaseModel):
