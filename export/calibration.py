@@ -5,8 +5,8 @@ and a server pays nothing. Vector scaling and isotonic regression fit better whe
 directions, but change labels, and overfit a dev split of a few hundred rows.
 
 A model that is right on every dev row would get temperature 0, so the rows count together with one more that is
-labelled as the model itself believes. It pulls towards 1: by 0.001 % on 2,352 rows of the example, and so much on a single
-row that its temperature stays between 0.8 and 8 or so.
+labelled as the model itself believes. It pulls towards 1: by 0.001 % on the example's 2,352 rows, and so much on a
+single row that it can't drive the temperature to the end of its range.
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,8 @@ difference is known to ± 0.6 points at 95 %, against ± 1.8.
 
 Rows with the same target and the same answers are interchangeable, so a resample is one multinomial draw over these
 cells (at most labels³ of them) instead of one draw a row: the same distribution, at a price that does not grow with
-dev. Accuracy is tested by McNemar's exact test, which needs no resampling.
+dev: 2,000 resamples of 100,000 rows took 0.1 s with 3 labels, 3 s with 77 and noise in every cell (one busy core, so
+roughly). Accuracy is tested by McNemar's exact test, which needs no resampling.
 
 What it does not cover: choosing the best of many variants on the same dev rows flatters the winner, and rows that are
 alike (one author, one product) count as independent. Without a single differing row the interval is [0, 0], which says

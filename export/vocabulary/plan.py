@@ -132,7 +132,7 @@ def prune_vocabulary(
     )
     stay = frequent | model.ancestry(frequent & model.pieces) | model.spelling(letters) | set(keep)
     stay |= set(referred_tokens(original)) | ({model.unknown} if model.unknown is not None else set())
-    ordered = sorted(stay & numbers.keys(), key=lambda token: numbers[token])
+    ordered = sorted(stay & numbers.keys(), key=lambda token: (numbers[token], token))
     renumbered = {token: number for number, token in enumerate(ordered)}
     plan = VocabularyPlan(
         tokenizer=renumber(original, model.cut(renumbered), renumbered),

@@ -22,6 +22,9 @@ def read_tokenizer(tokenizer: Mapping[str, Any] | Path) -> tuple[dict[str, Any],
     except Exception as error:  # the Rust library raises bare exceptions
         raise ExportError(f"{name} can't be read as a tokenizer.json: {error}") from error
     parsed: dict[str, Any] = json.loads(loaded.to_str())
+    if parsed["model"]["type"] == "Unigram":
+        # The library reads scores with an error in the last digit; taken from its output, they would drift.
+        parsed["model"]["vocab"] = json.loads(text)["model"]["vocab"]
     loaded.no_padding()
     loaded.no_truncation()
     return parsed, loaded
