@@ -63,6 +63,11 @@ class Encoder:
         self._multiple = pad_to_multiple_of
         self._longest = _CHARACTERS_PER_TOKEN * tokenization.max_tokens
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what `__call__` gives."""
+        return tuple(self._tokenization.inputs)
+
     def __call__(self, texts: Sequence[str]) -> dict[str, IntArray]:
         """`{input: int64 [batch, tokens]}`, padded to the longest of `texts`."""
         return self.pad(self.tokenize(texts))
