@@ -2,6 +2,8 @@
 
 Only safetensors weights are loaded: a pickle runs code of whoever wrote it. Only fast tokenizers are accepted: the
 server tokenizes with the same `tokenizer.json`, in Rust and without transformers.
+
+A base may be a pruned checkpoint (`slipway.pruned`): its small layers are fine-tuned as they are.
 """
 
 import contextlib
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slipway.assets import fetch
-from slipway.errors import TrainingError
+from slipway.errors import ExportError, TrainingError
 from slipway.recipe import Base
 from slipway.tasks import get_task
 
@@ -32,6 +34,8 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     import torch
     import transformers
     from safetensors import SafetensorError
+
+    import slipway.pruned  # noqa: F401  (makes the type of pruned checkpoints known to transformers)
 
     folder = fetch(base.model, sha256=base.sha256, kind="model").path
     if not (folder / "config.json").is_file():
@@ -58,7 +62,7 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
                 # On a CPU, PyTorch's fused attention has no kernel for dropout, and its fallback is slower.
                 attn_implementation=None if torch.cuda.is_available() else "eager",
             )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, ExportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise TrainingError(f"base.model {base.model} can't be loaded: {reason}") from error
     if not tokenizer.is_fast:

@@ -1,0 +1,239 @@
+"""Pruning structure: which heads, neurons and layers go, so that what is left fits a compute budget and hurts least.
+
+Whole units go, never single weights, so the matrices that are left are small and dense and every engine is faster
+for it; unstructured sparsity needs about 90 % zeros and special kernels before a CPU gains anything.
+
+Sizes differ from layer to layer. All units of all layers are ranked by importance per multiply-add, and the lowest go
+until the budget is met: a head of MiniLM costs as much as 64 neurons, so it has to matter as much as 64. A uniform
+share in each layer is simpler and cuts what matters in the layers that do most. Neurons go in multiples (32: vector
+and cache-line sizes of the int8 kernels); every layer that stays keeps a head and one multiple.
+
+Large cuts go in steps (`steps`), recovering in between and measuring importance anew, since a first-order estimate
+holds for small changes. Budgets are shares of the *dense* model whatever was cut before, and so are the layer numbers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from export.importance import Importance
+from slipway.anatomy.compute import LayerCost, Structure, structure_of
+from slipway.anatomy.family import Kept
+from slipway.anatomy.shapes import LayerShape
+from slipway.errors import ExportError
+
+__all__ = ["Kept", "LayerShape", "Plan", "Structure", "plan", "prune", "steps", "structure_of"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What stays of a model: layers by their position in it, and the numbers of their units there."""
+
+    layers: tuple[Kept, ...]
+    compute: float
+    """Share of the dense model's multiply-adds per token that is left."""
+
+
+@dataclass
+class _Stage:
+    """One layer while it is being cut: its units from the least important on."""
+
+    position: int
+    cost: LayerCost
+    repeats: int
+    heads: list[int]
+    neurons: list[int]
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Units of one layer that go together."""
+
+    stage: _Stage
+    kind: str
+    units: tuple[int, ...]
+    multiply_adds: int
+    worth: float
+    """Importance for each multiply-add."""
+
+
+def plan(
+    importance: Importance,
+    structure: Structure,
+    *,
+    compute: float,
+    layers: int | Sequence[int] | None = None,
+    ablation: Sequence[float] | None = None,
+    multiple: int = 32,
+    tokens: int = 0,
+) -> Plan:
+    """Choose what stays of a model.
+
+    Args:
+        importance: of its units, from `export.importance.measure` on this very model.
+        structure: of the model, from `structure_of`.
+        compute: the share of the dense model's multiply-adds per token that may be left, above 0 and at most 1. What is
+            left by taking out layers alone may already be less.
+        layers: how many layers to keep, or the positions of those (`export.importance.eliminate`); None keeps all. For
+            layers that share weights, how often they run in all.
+        ablation: by how much the loss rises without each layer (`export.importance.ablate`), to choose by; without it,
+            the layers whose units sum to the least go.
+        multiple: neurons are kept in multiples of this.
+        tokens: count attention over so many tokens; 0 leaves it out.
+
+    Raises `ExportError` if the budget can't be met, or the arguments don't belong together.
+    """
+    if not 0 < compute <= 1:
+        raise ExportError(f"a compute budget of {compute} can't be pruned to; allowed is more than 0 and at most 1.")
+    counts = [(len(layer.heads), len(layer.neurons)) for layer in importance.layers]
+    if counts != [(layer.shape.heads, layer.shape.neurons) for layer in structure.layers]:
+        raise ExportError("importance was measured on a model of other sizes; measure it again on this one.")
+    stages = _stages(importance, structure, layers, ablation)
+    budget = compute * structure.multiply_adds(structure.dense, tokens=tokens)
+    spent = structure.multiply_adds(_shapes(stages), tokens=tokens)
+    undone: list[_Cut] = []
+    for step in _cuts(importance, stages, multiple, tokens):
+        if spent <= budget:
+            break
+        _take(step)
+        spent -= step.multiply_adds
+        undone.append(step)
+    if spent > budget:
+        least = structure.share(_shapes(stages), tokens=tokens)
+        raise ExportError(
+            f"a compute budget of {compute:g} can't be met: with one head and {multiple} neurons a layer, "
+            f"{least:.3g} of the dense model is left; keep fewer layers or ask for less."
+        )
+    # The last cut may have been a large one: give back the best of what fits.
+    for step in reversed(undone):
+        if spent + step.multiply_adds <= budget:
+            _give_back(step)
+            spent += step.multiply_adds
+    kept = tuple(
+        Kept(stage.position, tuple(sorted(stage.heads)), tuple(sorted(stage.neurons)), stage.repeats)
+        for stage in stages
+    )
+    return Plan(kept, structure.share(_shapes(stages), tokens=tokens))
+
+
+def prune(model: Any, chosen: Plan) -> Any:
+    """A new, smaller model with what `chosen` keeps of `model`; it saves, loads, trains and can be pruned again."""
+    from slipway.pruned import cut
+
+    return cut(model, chosen.layers)
+
+
+def steps(compute: float, number: int, *, start: float = 1.0) -> tuple[float, ...]:
+    """Budgets of gradual pruning from `start` (left as it is) down to `compute`: each step keeps the same share.
+
+    A geometric schedule: a step from 0.2 to 0.1 does to the model what one from 1 to 0.5 did. Equal differences would
+    leave the most violent cut for last.
+    """
+    if number < 1:
+        raise ExportError(f"pruning in {number} steps is not possible; allowed is 1 or more.")
+    return (*(float(start * (compute / start) ** (step / number)) for step in range(1, number)), compute)
+
+
+def _stages(
+    importance: Importance, structure: Structure, layers: int | Sequence[int] | None, ablation: Sequence[float] | None
+) -> list[_Stage]:
+    positions: Sequence[int] = range(len(structure.layers))
+    repeats = structure.layers[0].shape.repeats
+    if structure.shares_layers:
+        repeats = _repeats(structure, layers)
+    elif layers is not None:
+        positions = _positions(importance, structure, layers, ablation)
+    return [
+        _Stage(
+            position=position,
+            cost=structure.layers[position],
+            repeats=repeats,
+            heads=_ascending(importance.layers[position].heads),
+            neurons=_ascending(importance.layers[position].neurons),
+        )
+        for position in positions
+    ]
+
+
+def _repeats(structure: Structure, layers: int | Sequence[int] | None) -> int:
+    distinct, most = len(structure.layers), structure.layers[0].shape.repeats
+    if layers is None:
+        return most
+    if not isinstance(layers, int) or layers % distinct or not 1 <= layers // distinct <= most:
+        raise ExportError(
+            f"keeping layers {layers} is not possible: {distinct} layers share weights and run {distinct * most} times "
+            f"in all; allowed are multiples of {distinct} up to that."
+        )
+    return layers // distinct
+
+
+def _positions(
+    importance: Importance, structure: Structure, layers: int | Sequence[int], ablation: Sequence[float] | None
+) -> list[int]:
+    number = len(structure.layers)
+    required = [place for place, layer in enumerate(structure.layers) if layer.shape.source in structure.required]
+    if isinstance(layers, int):
+        if not max(1, len(required)) <= layers <= number:
+            raise ExportError(
+                f"keeping {layers} layers is not possible; allowed are {max(1, len(required))} to {number}."
+            )
+        scores = [layer.total for layer in importance.layers] if ablation is None else list(ablation)
+        if len(scores) != number:
+            raise ExportError(f"there are ablations of {len(scores)} layers, but the model has {number}.")
+        others = sorted(set(range(number)) - set(required), key=lambda place: (-scores[place], place))
+        return sorted([*required, *others[: layers - len(required)]])
+    chosen = sorted(set(layers))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= number or not set(required) <= set(chosen):
+        raise ExportError(
+            f"keeping layers {list(layers)} is not possible: the model has layers 0 to {number - 1}"
+            + (f", and {required} must stay." if required else ".")
+        )
+    return chosen
+
+
+def _ascending(values: Any) -> list[int]:
+    return [int(unit) for unit in np.argsort(values, kind="stable")]
+
+
+def _cuts(importance: Importance, stages: Sequence[_Stage], multiple: int, tokens: int) -> list[_Cut]:
+    """Everything that can go, what is worth least first."""
+    cuts: list[_Cut] = []
+    for stage in stages:
+        measured, cost = importance.layers[stage.position], stage.cost
+        if not cost.heads_fixed:
+            each = stage.repeats * (cost.head + 2 * tokens * cost.context)
+            cuts += [
+                _Cut(stage, "heads", (head,), each, float(measured.heads[head]) / each) for head in stage.heads[:-1]
+            ]
+        if not cost.neurons_fixed:
+            for group in _bundles(stage.neurons, multiple):
+                each = stage.repeats * cost.neuron * len(group)
+                cuts.append(_Cut(stage, "neurons", group, each, float(measured.neurons[list(group)].sum()) / each))
+    return sorted(cuts, key=lambda one: (one.worth, one.stage.position, one.kind, one.units))
+
+
+def _bundles(ascending: Sequence[int], multiple: int) -> list[tuple[int, ...]]:
+    """Neurons that go together, so that a multiple is left each time; the most important ones always stay."""
+    rest = len(ascending) % multiple
+    starts = ([0] if rest else []) + list(range(rest, len(ascending) - multiple, multiple))
+    ends = [*starts[1:], len(ascending) - multiple]
+    return [tuple(ascending[start:end]) for start, end in zip(starts, ends, strict=True) if 0 <= start < end]
+
+
+def _take(step: _Cut) -> None:
+    gone = set(step.units)
+    units = step.stage.heads if step.kind == "heads" else step.stage.neurons
+    units[:] = [unit for unit in units if unit not in gone]
+
+
+def _give_back(step: _Cut) -> None:
+    (step.stage.heads if step.kind == "heads" else step.stage.neurons).extend(step.units)
+
+
+def _shapes(stages: Sequence[_Stage]) -> list[LayerShape]:
+    return [
+        LayerShape(stage.cost.shape.source, len(stage.heads), len(stage.neurons), repeats=stage.repeats)
+        for stage in stages
+    ]
