@@ -12,6 +12,7 @@ Large cuts go in steps (`steps`), recovering in between and measuring importance
 holds for small changes. Budgets are shares of the *dense* model whatever was cut before, and so are the layer numbers.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,24 +94,20 @@ def plan(
     stages = _stages(importance, structure, layers, ablation)
     budget = compute * structure.multiply_adds(structure.dense, tokens=tokens)
     spent = structure.multiply_adds(_shapes(stages), tokens=tokens)
-    undone: list[_Cut] = []
+    taken: list[_Cut] = []
     for step in _cuts(importance, stages, multiple, tokens):
         if spent <= budget:
             break
         _take(step)
         spent -= step.multiply_adds
-        undone.append(step)
+        taken.append(step)
     if spent > budget:
         least = structure.share(_shapes(stages), tokens=tokens)
         raise ExportError(
             f"a compute budget of {compute:g} can't be met: with one head and {multiple} neurons a layer, "
             f"{least:.3g} of the dense model is left; keep fewer layers or ask for less."
         )
-    # The last cut may have been a large one: give back the best of what fits.
-    for step in reversed(undone):
-        if spent + step.multiply_adds <= budget:
-            _give_back(step)
-            spent += step.multiply_adds
+    _give_back(taken, budget - spent)
     kept = tuple(
         Kept(stage.position, tuple(sorted(stage.heads)), tuple(sorted(stage.neurons)), stage.repeats)
         for stage in stages
@@ -208,18 +205,20 @@ def _cuts(importance: Importance, stages: Sequence[_Stage], multiple: int, token
                 _Cut(stage, "heads", (head,), each, float(measured.heads[head]) / each) for head in stage.heads[:-1]
             ]
         if not cost.neurons_fixed:
+            worth = 0.0
             for group in _bundles(stage.neurons, multiple):
                 each = stage.repeats * cost.neuron * len(group)
-                cuts.append(_Cut(stage, "neurons", group, each, float(measured.neurons[list(group)].sum()) / each))
-    return sorted(cuts, key=lambda one: (one.worth, one.stage.position, one.kind, one.units))
+                # Rising by construction, but for rounding, which must not turn the order around.
+                worth = max(worth, float(measured.neurons[list(group)].sum(dtype=np.float64)) / each)
+                cuts.append(_Cut(stage, "neurons", group, each, worth))
+    return sorted(cuts, key=lambda one: one.worth)
 
 
 def _bundles(ascending: Sequence[int], multiple: int) -> list[tuple[int, ...]]:
     """Neurons that go together, so that a multiple is left each time; the most important ones always stay."""
-    rest = len(ascending) % multiple
-    starts = ([0] if rest else []) + list(range(rest, len(ascending) - multiple, multiple))
-    ends = [*starts[1:], len(ascending) - multiple]
-    return [tuple(ascending[start:end]) for start, end in zip(starts, ends, strict=True) if 0 <= start < end]
+    total = len(ascending)
+    sizes = [total, *range(total - (total % multiple or multiple), 0, -multiple)]
+    return [tuple(ascending[total - more : total - fewer]) for more, fewer in itertools.pairwise(sizes)]
 
 
 def _take(step: _Cut) -> None:
@@ -228,8 +227,19 @@ def _take(step: _Cut) -> None:
     units[:] = [unit for unit in units if unit not in gone]
 
 
-def _give_back(step: _Cut) -> None:
-    (step.stage.heads if step.kind == "heads" else step.stage.neurons).extend(step.units)
+def _give_back(taken: Sequence[_Cut], spare: float) -> None:
+    """The last cut may have been larger than needed: undo the latest ones that fit in `spare`.
+
+    In a layer, only in reverse order, so that what stays is the most important and a multiple.
+    """
+    passed: set[tuple[int, str]] = set()
+    for step in reversed(taken):
+        place = (step.stage.position, step.kind)
+        if place in passed or step.multiply_adds > spare:
+            passed.add(place)
+            continue
+        (step.stage.heads if step.kind == "heads" else step.stage.neurons).extend(step.units)
+        spare -= step.multiply_adds
 
 
 def _shapes(stages: Sequence[_Stage]) -> list[LayerShape]:
