@@ -94,7 +94,7 @@ def operations(model: Path, shape: Shape) -> int:
         session = onnxruntime_engine.create(model, Target(model=model.name, precision="fp32"), options)
         events = node_events(session, batch, 1, prefix)
     nodes = [event["args"] for event in events if event.get("cat") == "Node" and "op_name" in event["args"]]
-    total: int = sum(_product_operations(node) for node in nodes if node["op_name"] in _PRODUCTS)
+    total = sum(_product_operations(node) for node in nodes if node["op_name"] in _PRODUCTS)
     return round(total / shape.batch)
 
 
@@ -102,7 +102,7 @@ def _product_operations(node: dict[str, Any]) -> int:
     left, out = (next(iter(node[key][0].values())) for key in ("input_type_shape", "output_type_shape"))
     # From the size, not the last axis, as the left factor may be transposed.
     inner = math.prod(left[-2:]) // (out[-2] if len(left) > 1 and len(out) > 1 else 1)
-    return 2 * math.prod(out) * inner
+    return 2 * int(math.prod(out)) * int(inner)
 
 
 def _openvino(precision: str, threads: int) -> float:

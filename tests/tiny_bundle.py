@@ -23,10 +23,12 @@ from slipway.bundle import (
     Bundle,
     BundleSpec,
     Check,
+    EngineName,
     Target,
     Tokenization,
     Variant,
 )
+from slipway.engines import defaults
 from slipway.predictor import Prediction, Predictor
 from slipway.tasks.metrics import classification_metrics, softmax
 
@@ -91,13 +93,13 @@ CHECK_TEXTS = [
 ]
 
 
-def write_tiny_bundle(directory: Path, name: str = "tiny") -> Bundle:
+def write_tiny_bundle(directory: Path, name: str = "tiny", *, engine: EngineName = "onnxruntime") -> Bundle:
     """Write a bundle artifact at `directory` and open it; every call gives the same model and answers."""
     with write_artifact(directory, "bundle", name=name, inputs=canonical_digest(["tiny", name])) as draft:
         words = [word for words in _WORDS.values() for word in words]
         vocabulary = {token: index for index, token in enumerate([*_SPECIAL, *words, "##s"])}
         _tokenizer(vocabulary).save(str(draft.path / TOKENIZER))
-        target = Target(model="cpu/model.onnx", precision="fp32", threads=1)
+        target = Target(model="cpu/model.onnx", precision="fp32", threads=1, engine=engine, **defaults(engine))
         model_file = draft.path / target.model
         model_file.parent.mkdir()
         model_file.write_bytes(_model(vocabulary).SerializeToString())

@@ -1,0 +1,278 @@
+"""Every engine runs the same file and gives the same answers; a target says how."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from slipway.bundle import TOKENIZER, Bundle, Target
+from slipway.engines import Session, defaults, open_session
+from slipway.errors import ExportError
+from slipway.predictor import Encoder, Predictor
+from tests.tiny_bundle import MAX_TOKENS, write_tiny_bundle
+
+pytestmark = pytest.mark.integration
+
+ENGINES: list[Any] = ["onnxruntime", "openvino"]
+TEXTS = ["good", "the box is bad, the table is great. 好", "the " * 100, "👍", "", "it arrives monday " * 5] * 5
+HIDDEN = 16
+
+
+def target(engine: Any, **changes: Any) -> Target:
+    return Target(model="model.onnx", precision="fp32", **{"engine": engine, **defaults(engine), **changes})
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["fp32", "int8"])
+def attention(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One layer of masked attention over embeddings, its products in fp32 or with static int8 ranges."""
+    return write_attention(tmp_path_factory.mktemp("attention") / "model.onnx", quantized=request.param)
+
+
+def write_attention(file: Path, *, quantized: bool) -> Path:
+    generator = np.random.default_rng(0)
+    constants: dict[str, Any] = {
+        "table": generator.standard_normal((100, HIDDEN)).astype(np.float32),
+        "far": np.float32(-1e9),
+        "one": np.float32(1),
+        "axes": np.array([1], dtype=np.int64),
+        "first": np.int64(0),
+        "scale": np.float32(0.05),
+        "zero": np.uint8(128),
+        "weight_scale": np.float32(0.01),
+    }
+    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["x"])]
+
+    def product(left: str, name: str, columns: int) -> str:
+        weight = generator.integers(-127, 127, (HIDDEN, columns)).astype(np.int8)
+        if quantized:
+            constants[f"{name}_w8"] = weight
+            nodes.extend(
+                [
+                    helper.make_node("QuantizeLinear", [left, "scale", "zero"], [f"{name}_q"]),
+                    helper.make_node("DequantizeLinear", [f"{name}_q", "scale", "zero"], [f"{name}_a"]),
+                    helper.make_node("DequantizeLinear", [f"{name}_w8", "weight_scale"], [f"{name}_w"]),
+                ]
+            )
+        else:
+            constants[f"{name}_w"] = weight.astype(np.float32) * np.float32(0.01)
+        nodes.append(helper.make_node("MatMul", [f"{name}_a" if quantized else left, f"{name}_w"], [name]))
+        return name
+
+    query, key, value = (product("x", name, HIDDEN) for name in ("query", "key", "value"))
+    nodes += [
+        helper.make_node("Transpose", [key], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", [query, "turned"], ["raw"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["one", "mask"], ["hidden"]),
+        helper.make_node("Mul", ["hidden", "far"], ["bias"]),
+        helper.make_node("Unsqueeze", ["bias", "axes"], ["bias3"]),
+        helper.make_node("Add", ["raw", "bias3"], ["masked"]),
+        helper.make_node("Softmax", ["masked"], ["weights"], axis=-1),
+        helper.make_node("MatMul", ["weights", value], ["mixed"]),
+        helper.make_node("Gather", ["mixed", "first"], ["row"], axis=1),
+    ]
+    product("row", "logits", 3)
+    graph = helper.make_graph(
+        nodes,
+        "attention",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
+            for name in ("input_ids", "attention_mask")
+        ],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+    return file
+
+
+def batch(rows: int, tokens: int, *, padding: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+    ids = np.zeros((rows, tokens + padding), dtype=np.int64)
+    ids[:, :tokens] = np.random.default_rng(rows + tokens).integers(1, 100, (rows, tokens))
+    return {"input_ids": ids, "attention_mask": (ids > 0).astype(np.int64)}
+
+
+def test_engines_agree_on_the_logits_of_one_file(attention: Path) -> None:
+    first, second = (open_session(attention, target(engine)) for engine in ENGINES)
+    for rows, tokens in [(1, 4), (3, 9), (8, 32), (1, 4)]:
+        np.testing.assert_allclose(first.run(batch(rows, tokens)), second.run(batch(rows, tokens)), atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_padding_does_not_change_an_answer(attention: Path, engine: Any) -> None:
+    session = open_session(attention, target(engine))
+    for padding in (1, 7, 16):
+        padded = session.run(batch(4, 11, padding=padding))
+        np.testing.assert_allclose(padded, session.run(batch(4, 11)), atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_answer_outlives_the_next_run(attention: Path, engine: Any) -> None:
+    session = open_session(attention, target(engine))
+    answer = session.run(batch(2, 5))
+    kept = answer.copy()
+    session.run(batch(2, 6))
+    np.testing.assert_array_equal(answer, kept)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_session_can_be_shared_by_threads(attention: Path, engine: Any) -> None:
+    session = open_session(attention, target(engine))
+    batches = [batch(rows, tokens) for rows in (1, 3) for tokens in (5, 8, 20)]
+    expected = [session.run(each) for each in batches]
+    wrong: list[str] = []
+
+    def ask() -> None:
+        for _ in range(20):
+            for each, answer in zip(batches, expected, strict=True):
+                if not np.allclose(session.run(each), answer, atol=1e-5):
+                    wrong.append("differs")
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_inputs_that_the_model_does_not_take_are_ignored(attention: Path, engine: Any) -> None:
+    session: Session = open_session(attention, target(engine))
+    assert session.inputs == ("input_ids", "attention_mask")
+    given = batch(2, 5)
+    np.testing.assert_array_equal(
+        session.run({"token_type_ids": given["input_ids"], **dict(reversed(given.items()))}), session.run(given)
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_arrays_that_are_not_contiguous_are_read_right(attention: Path, engine: Any) -> None:
+    session = open_session(attention, target(engine))
+    given = batch(4, 6)
+    strided = {name: np.asfortranarray(value) for name, value in given.items()}
+    np.testing.assert_array_equal(session.run(strided), session.run(given))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x08\x12\x00" * 20])
+def test_a_broken_file_is_one_line_that_names_it(tmp_path: Path, engine: Any, content: bytes) -> None:
+    broken = tmp_path / "model.onnx"
+    broken.write_bytes(content)
+    with pytest.raises(ExportError, match=r"can't run .*model\.onnx") as caught:
+        open_session(broken, target(engine))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_file_cut_short_is_refused(attention: Path, tmp_path: Path, engine: Any) -> None:
+    cut = tmp_path / "model.onnx"
+    cut.write_bytes(attention.read_bytes()[:-200])
+    with pytest.raises(ExportError, match="can't run"):
+        open_session(cut, target(engine))
+
+
+def test_optimizers_are_switched_off_by_name(attention: Path, tmp_path: Path) -> None:
+    def nodes(*names: str) -> list[str]:
+        from slipway.engines.onnxruntime import create, session_options
+
+        options = session_options(1)
+        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+        create(attention, target("onnxruntime", disabled_optimizers=list(names)), options)
+        return [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+
+    assert nodes() != nodes(
+        "MatMulTransposeFusion", "TransposeOptimizer", "MatmulTransposeFusion", "QDQSelectorActionTransformer"
+    )
+
+
+def test_threads_can_be_overridden(attention: Path) -> None:
+    from slipway.engines import openvino
+
+    compiled = openvino.compile_model(attention, target("openvino"), 2)
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 2
+    assert compiled.get_property("NUM_STREAMS") == 1
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
+@pytest.mark.parametrize(("hint", "name"), [("f32", "float32"), ("bf16", "bfloat16")])
+def test_the_precision_is_the_targets_and_not_the_processors(attention: Path, hint: Any, name: str) -> None:
+    from slipway.engines import openvino
+
+    compiled = openvino.compile_model(attention, target("openvino", precision_hint=hint), 1)
+    found = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
+    assert name in found or (hint == "bf16" and "float32" in found)  # a processor without bf16
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("multiple", [1, 8, 16, 48])
+def test_a_predictor_answers_alike_whatever_it_pads_to(bundle: Bundle, engine: Any, multiple: int) -> None:
+    plain = Predictor(bundle.path, bundle.spec, bundle.target("cpu")).predict(TEXTS)
+    changed = bundle.target("cpu").model_copy(update={"engine": engine, "pad_to_multiple_of": multiple})
+    found = Predictor(bundle.path, bundle.spec, changed).predict(TEXTS)
+    assert found.labels == plain.labels
+    np.testing.assert_allclose(found.logits, plain.logits, atol=1e-5)
+
+
+def test_padding_never_goes_beyond_what_the_model_takes(bundle: Bundle) -> None:
+    encode = Encoder(bundle.path / TOKENIZER, bundle.spec.tokenization, pad_to_multiple_of=48)
+    assert encode(["the " * 60])["input_ids"].shape == (1, MAX_TOKENS)
+    assert encode(["the"])["input_ids"].shape == (1, 48)
+
+
+def test_rows_that_run_together_are_of_similar_length_and_bounded_memory(bundle: Bundle) -> None:
+    predictor = Predictor(bundle.path, bundle.spec, bundle.target("cpu"))
+    lengths = [*range(3, MAX_TOKENS + 1)] * 40
+    groups = list(predictor._batches(lengths))
+    assert sorted(row for rows in groups for row in rows) == list(range(len(lengths)))
+    for rows in groups:
+        longest, shortest = max(lengths[row] for row in rows), min(lengths[row] for row in rows)
+        assert len(rows) * longest <= 4096
+        assert shortest >= 0.8 * longest
+
+
+def test_only_the_engine_that_a_bundle_names_is_imported(bundle: Bundle) -> None:
+    code = (
+        "import sys; from pathlib import Path; from slipway.bundle import Bundle\n"
+        "from slipway.predictor import Predictor\n"
+        "bundle = Bundle.open(Path(sys.argv[1]))\n"
+        "target = bundle.target('cpu').model_copy(update={'engine': sys.argv[2]})\n"
+        "Predictor(bundle.path, bundle.spec, target).predict(['good'])\n"
+        "print(*sorted({'onnxruntime', 'openvino', 'torch', 'transformers', 'onnx'} & set(sys.modules)))"
+    )
+    for engine in ENGINES:
+        command = [sys.executable, "-c", code, str(bundle.path), engine]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [engine]
+
+
+def test_an_engine_that_is_not_installed_is_named(attention: Path) -> None:
+    code = (
+        "import sys; sys.modules['openvino'] = None; from pathlib import Path\n"
+        "from slipway.bundle import Target; from slipway.engines import open_session\n"
+        "try: open_session(Path(sys.argv[1]), Target(model='', precision='fp32', engine='openvino'))\n"
+        "except ModuleNotFoundError as error: print(error.name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(attention)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "openvino"  # what the command line finds the extra by
+
+
+def test_openvino_starts_no_telemetry_session(bundle: Bundle, tmp_path: Path) -> None:
+    # A session of its telemetry leaves a file in the home directory; CI variables silence it by themselves.
+    quiet = {"CI", "GITHUB_ACTIONS", "JENKINS_URL", "TF_BUILD"}
+    environment = {name: value for name, value in os.environ.items() if name not in quiet} | {"HOME": str(tmp_path)}
+    code = "from slipway.engines.openvino import runtime; runtime()"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list(tmp_path.rglob("*")) == []
