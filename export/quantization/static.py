@@ -1,0 +1,69 @@
+"""Static int8: ranges fixed ahead of time on training texts; a row's answer depends on that row alone.
+
+The steps are SmoothQuant (`smooth.py`), QDQ nodes (`qdq.py`) and bias correction (`bias.py`), each on the graph in
+memory. The alternatives: `dynamic.py` needs no texts but looks for a range at every product of every call, and mixes
+the rows of a batch; `nncf.py` does the same three steps with a general tool, quantizes residual additions as well,
+and takes three times as long.
+
+On MiniLM fine-tuned to three classes (500 dev texts, one Zen 5 core shared with other work, so indicative): agreement
+with fp32 99.6 %, divergence 0.0004; without smoothing 98.8 % and 0.0012. 32×32: 760 sequences/s on ONNX Runtime (800
+without smoothing, whose multiplications are not fused there; 310 in fp32) and 960 on OpenVINO with or without (580 in
+fp32).
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from export.quantization.bias import correct_biases
+from export.quantization.embeddings import compress_tables
+from export.quantization.products import Product, load_graph, products
+from export.quantization.qdq import UNSIGNED, ActivationType, insert
+from export.quantization.ranges import Activation, Batch, observe
+from export.quantization.smooth import smooth
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A smoothed fp32 graph, the products of it that may be int8, and what was seen of their inputs."""
+
+    proto: Any
+    found: list[Product]
+    seen: dict[str, Activation]
+
+    def quantized(self, keep: Collection[str] = (), activations: ActivationType = UNSIGNED) -> Any:
+        """The graph with its products int8, those of `keep` excepted."""
+        proto = type(self.proto)()
+        proto.CopyFrom(self.proto)
+        chosen = [product for product in self.found if product.node not in keep]
+        insert(proto, chosen, self.seen, activations)
+        correct_biases(proto, self.proto, chosen, self.seen)
+        return proto
+
+
+def calibrate(model: Path, calibration: Sequence[Batch], *, keep: Collection[str] = ()) -> Calibrated:
+    """Smooth the fp32 ONNX file `model` and see its activations on `calibration`.
+
+    Raises `ExportError` if there are no calibration texts or `keep` names a node that isn't there.
+    """
+    proto = load_graph(model)
+    found = products(proto, keep)
+    seen = observe(proto, [product.activation for product in found], calibration)
+    if smooth(proto, found, seen):
+        found = products(proto, keep)
+        seen = observe(proto, [product.activation for product in found], calibration)
+    return Calibrated(proto, found, seen)
+
+
+def quantize(model: Path, out: Path, calibration: Sequence[Batch], *, keep: Collection[str] = ()) -> Path:
+    """Write the static int8 form of `model` to `out`; products named in `keep` stay fp32.
+
+    Raises `ExportError` if there are no calibration texts.
+    """
+    import onnx
+
+    proto = calibrate(model, calibration, keep=keep).quantized()
+    compress_tables(proto, 8)
+    onnx.save(proto, str(out))
+    return out
