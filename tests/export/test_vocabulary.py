@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from export.vocabulary import VocabularyPlan, coverage, prune_vocabulary, select_embeddings
 from slipway.errors import ExportError
@@ -147,6 +147,13 @@ def test_scores_and_the_unknown_number_of_unigram_follow_their_pieces(pairs: dic
     assert after["vocab"][after["unk_id"]][0] == "<unk>"
     assert dict(map(tuple, after["vocab"])).items() <= dict(map(tuple, before["vocab"])).items()
     assert min(score for _, score in after["vocab"]) == min(score for _, score in before["vocab"])
+
+
+def test_the_price_of_an_unknown_character_stays_that_of_the_lowest_score() -> None:
+    scores = {"<unk>": 0, "q": -1, "qbc": -15, "c": -15, "d": -15, "cd": -1, "dd": -30}
+    original = json.loads(Tokenizer(models.Unigram([*scores.items()], unk_id=0)).to_str())
+    after = Tokenizer.from_str(prune_vocabulary(original, ["qbcd", "cd"]).to_json())
+    assert after.encode("qbcd").tokens == ["qbc", "d"], "without `dd`, q + unknown + cd would score higher"
 
 
 def test_a_chinese_character_that_always_starts_a_word_needs_no_continuing_piece() -> None:
@@ -333,6 +340,21 @@ def test_a_pruned_model_saves_loads_and_learns(tmp_path: Path, pairs: dict[str, 
     gradient = loaded.get_input_embeddings().weight.grad
     assert gradient.shape[0] == len(plan.kept)
     assert gradient[5].abs().sum() > 0
+
+
+def test_a_model_of_fewer_layers_heads_and_neurons_can_lose_tokens_too(tmp_path: Path, pairs: dict[str, Pair]) -> None:
+    import torch
+
+    from slipway.pruned import Kept, cut, load_classifier
+
+    plan = pairs["roberta"].plan
+    model = cut(_tiny("roberta", plan.tokens_before), [Kept(position=1, heads=range(1), neurons=range(16))])
+    smaller = select_embeddings(model, plan)
+    smaller.save_pretrained(tmp_path)
+    ids = torch.tensor([[0, 7, 9, 8, 2]])
+    with torch.inference_mode():
+        expected = model(input_ids=torch.from_numpy(plan.kept)[ids]).logits
+        assert torch.equal(load_classifier(tmp_path)(input_ids=ids).logits, expected)
 
 
 def _moved_padding(tokens: int) -> VocabularyPlan:
