@@ -324,7 +324,7 @@ def test_a_model_with_selected_embeddings_gives_the_same_logits(family: str, pai
         }
         with torch.inference_mode():
             logits.append(network(**batch).logits)
-    assert torch.equal(*logits)
+    assert torch.allclose(*logits, atol=1e-6)
     assert model.get_input_embeddings().num_embeddings == plan.tokens_before + 7, "the model given is left alone"
 
 
@@ -354,7 +354,7 @@ def test_a_model_of_fewer_layers_heads_and_neurons_can_lose_tokens_too(tmp_path:
     ids = torch.tensor([[0, 7, 9, 8, 2]])
     with torch.inference_mode():
         expected = model(input_ids=torch.from_numpy(plan.kept)[ids]).logits
-        assert torch.equal(load_classifier(tmp_path)(input_ids=ids).logits, expected)
+        assert torch.allclose(load_classifier(tmp_path)(input_ids=ids).logits, expected, atol=1e-6)
 
 
 def _moved_padding(tokens: int) -> VocabularyPlan:
