@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 import pytest
 import torch
 import transformers
 
 from export.distillation import Distillation, Teacher, distil, teach
+from export.graph import export_onnx
 from export.qat import Adapted, calibrate, fake_quantized, quantization_aware
+from export.quantization import static
 from export.token_batches import by_budget, tokenize
 from slipway.errors import ExportError
 from tests.tiny_base import BAD, GOOD, PLAIN, write_tiny_base
@@ -116,6 +119,38 @@ def test_an_adapted_model_loses_less_on_texts_that_it_has_not_seen(
     after = error(adapted.model, tokenizer, unseen, expected, calibration)
     assert before > 0.02 * teacher.logits.var()  # the outlier hurts
     assert after < before / 2
+
+
+def int8_answers(model: Any, tokenizer: Any, texts: list[str], calibration: list[Batch], folder: Path) -> Any:
+    """Logits of the file that the static quantizer makes of `model`, as ONNX Runtime computes them."""
+    folder.mkdir()
+    plain = export_onnx(model, "sequence-classification", folder / "plain.onnx")
+    session = onnxruntime.InferenceSession(str(static.quantize(plain, folder / "int8.onnx", calibration)))
+    names = [each.name for each in session.get_inputs()]
+    rows = []
+    for text in texts:
+        encoded = tokenizer([text])
+        rows.append(session.run(None, {name: np.array(encoded[name], dtype=np.int64) for name in names})[0][0])
+    return np.array(rows)
+
+
+def test_the_ordinary_quantizer_loses_less_on_an_adapted_model_and_computes_what_was_simulated(
+    model: Any,
+    adapted: Adapted,
+    tokenizer: Any,
+    texts: list[str],
+    teacher: Teacher,
+    calibration: list[Batch],
+    tmp_path: Path,
+) -> None:
+    unseen, expected = texts[200:], teacher.logits[200:]
+    before = int8_answers(model, tokenizer, unseen, calibration, tmp_path / "before")
+    after = int8_answers(adapted.model, tokenizer, unseen, calibration, tmp_path / "after")
+    with fake_quantized(model, calibrate(model, calibration)):
+        simulated = teach(model, tokenizer, unseen, max_tokens=32, precision="fp32").logits
+    lost = np.square(before - expected).mean()
+    assert np.square(before - simulated).mean() < lost / 20
+    assert np.square(after - expected).mean() < lost / 2
 
 
 def test_the_model_itself_is_left_as_it_was(
