@@ -4,9 +4,9 @@ Two measurements, both with all variants and eager PyTorch taking turns, so that
 them down: a speed-up is a ratio of one run, not of two.
 
 - `speeds`: batches of fixed shapes (1 × 32 up to 32 × 128), cut from real texts, since token numbers that are all alike
-  sit in the cache. A turn is a few runs in a row after one that is not counted: alternating run by run would let each
-  variant find the caches full of its rivals' weights, which made a 4-layer int8 model 1.5 times as slow as it is alone.
-  Slow variants get fewer turns, spread evenly over the same minutes.
+  sit in the cache. A turn is a few runs in a row after one that is not counted: alternating run by run, each variant
+  would find the caches full of its rivals' weights, which made small int8 models 1.6 to 2 times as slow as they are
+  alone. Slow variants get fewer turns, spread evenly over the same minutes.
 - `interleaved_latencies`: single texts of the dev split, of all lengths in random order, one run a turn. That is what a
   caller meets; OpenVINO, which prepares each new shape, looks worse here than in `speeds`.
 

@@ -7,7 +7,7 @@ neighbours and its padding, and a request's answer on what it was batched with. 
 costs accuracy on transformers unless outliers are handled) or one row at a time. One row at a time is what a target
 marked `batch_invariant: false` gets; on a CPU a batch of short texts is compute-bound anyway, and no padding is run.
 
-Other models get batches of texts of similar length. A batch of eight was 1.2 to 1.5 times as fast per text as one at a
+Other models get batches of texts of similar length. A batch of eight was 1.4 to 1.6 times as fast per text as one at a
 time (OpenVINO int8, ONNX Runtime fp32; 32 tokens), so a text joins a longer one only if less than a fifth is padding.
 """
 
