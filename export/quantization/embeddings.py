@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from export.quantization.products import FloatArray, drop_unused, load_graph, replace_nodes, weights_of
+from export.quantization.products import FloatArray, drop_unused, load_graph, ranks_of, replace_nodes, weights_of
 
 Bits = Literal[4, 8]
 
@@ -54,7 +54,7 @@ def compress_tables(proto: Any, bits: Bits) -> int:
             if name in weights:
                 readers.setdefault(name, []).append(node)
     lookups = {name: nodes for name, nodes in readers.items() if _is_table(weights, name, nodes)}
-    ranks = _ranks(proto)
+    ranks = ranks_of(proto)
     nodes: list[Any] = []
     stored: set[str] = set()
     for node in proto.graph.node:
@@ -103,19 +103,6 @@ def _may_have_4(node: Any, table: FloatArray, ranks: Mapping[str, int]) -> bool:
     return node.op_type == "Gather" and len(table) >= LARGE and table.shape[1] % 2 == 0 and node.input[1] in ranks
 
 
-def _ranks(proto: Any) -> dict[str, int]:
-    import onnx
-
-    inferred = onnx.shape_inference.infer_shapes(proto)
-    values = [*inferred.graph.input, *inferred.graph.value_info]
-    known = {
-        value.name: len(value.type.tensor_type.shape.dim)
-        for value in values
-        if value.type.tensor_type.HasField("shape")
-    }
-    return known | {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
-
-
 def _round8(table: FloatArray) -> tuple[npt.NDArray[np.int8], FloatArray]:
     peak = np.abs(table).max(-1, keepdims=True)
     scale = np.where(peak == 0, 1, peak / 127).astype(np.float32)
@@ -136,7 +123,7 @@ def _pack4(table: FloatArray) -> tuple[npt.NDArray[np.uint8], FloatArray]:
 def _best_scale4(grouped: FloatArray) -> FloatArray:
     """Of some shares of the peak, the scale of least squared error: with 16 levels, clipping the peak pays."""
     peak = np.abs(grouped).max(-1, keepdims=True)
-    best = np.ones_like(peak)
+    best: FloatArray = np.ones_like(peak)
     least = np.full_like(peak, np.inf)
     for share in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7):
         scale = np.where(peak == 0, 1, peak * share / 7.5).astype(np.float32)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.quantization.bias import round_biases
 from export.quantization.embeddings import compress_tables
 from export.quantization.products import FloatArray
 from export.quantization.ranges import Batch
@@ -87,7 +88,9 @@ def quantize(model: Path, out: Path, calibration: Sequence[Batch], *, keep: Coll
 
     calibrated = calibrate(model, calibration, keep=keep)
     compress_tables(calibrated.proto, 8)  # half the bytes that each trial copies
-    onnx.save(calibrated.quantized(_choose(calibrated, calibration, None, TOLERANCE)), str(out))
+    proto = calibrated.quantized(_choose(calibrated, calibration, None, TOLERANCE))
+    round_biases(proto, calibrated.proto, calibrated.found)
+    onnx.save(proto, str(out))
     return out
 
 

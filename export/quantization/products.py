@@ -5,6 +5,7 @@ that depend on the text, and ONNX Runtime gains nothing from it; it stays in flo
 writes the logits: it is a thousandth of the work and every error in it is an error of the answer.
 """
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,22 +21,16 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Product:
-    """One product by weights: `activation [..., inputs] × weight [inputs, outputs]` (the transpose if `transposed`)."""
+    """One product by weights: `activation [..., inputs] × weight [inputs, outputs]`, the MatMul called `node`."""
 
     node: str
     activation: str
     weight: str
     outputs: int
-    transposed: bool
-
-    @property
-    def output_axis(self) -> int:
-        """The axis of the weights that counts output channels."""
-        return 0 if self.transposed else 1
 
 
 def load_graph(model: Path) -> Any:
-    """The ONNX model at `model`, every constant an initializer and every node with a name of its own.
+    """The ONNX model at `model`, constants as initializers, nodes with names of their own, Gemm as MatMul and Add.
 
     Raises `ExportError` if the file is not an ONNX model.
     """
@@ -61,7 +56,34 @@ def load_graph(model: Path) -> Any:
             node.name = f"{node.op_type}:{node.output[0]}"
         taken.add(node.name)
     replace_nodes(proto, nodes)
+    _split_gemms(proto)
     return proto
+
+
+def _split_gemms(proto: Any) -> None:
+    """Write each Gemm by weights of its own as MatMul and Add: no engine fuses a quantized one whose bias is fp32."""
+    from onnx import helper, numpy_helper
+
+    weights = weights_of(proto)
+    readers = Counter(name for node in proto.graph.node for name in node.input)
+    nodes: list[Any] = []
+    for node in proto.graph.node:
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        transposed = bool(attributes.pop("transB", 0))
+        plain = all(value == (0 if name == "transA" else 1.0) for name, value in attributes.items())
+        if node.op_type != "Gemm" or not plain or node.input[1] not in weights or readers[node.input[1]] > 1:
+            nodes.append(node)
+            continue
+        if transposed:
+            weight = weights[node.input[1]]
+            turned = np.ascontiguousarray(numpy_helper.to_array(weight).T)
+            weight.CopyFrom(numpy_helper.from_array(turned, weight.name))
+        output, biased = node.output[0], len(node.input) > 2 and bool(node.input[2])
+        result = f"{output}:product" if biased else output
+        nodes.append(helper.make_node("MatMul", list(node.input[:2]), [result], name=node.name))
+        if biased:
+            nodes.append(helper.make_node("Add", [result, node.input[2]], [output], name=f"{node.name}:bias"))
+    replace_nodes(proto, nodes)
 
 
 def replace_nodes(proto: Any, nodes: list[Any]) -> None:
@@ -87,6 +109,18 @@ def weights_of(proto: Any) -> dict[str, Any]:
     return {tensor.name: tensor for tensor in proto.graph.initializer}
 
 
+def ranks_of(proto: Any) -> dict[str, int]:
+    """The number of axes of each tensor of which it can be told."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(proto)
+    ranks = {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
+    for value in [*inferred.graph.input, *inferred.graph.value_info]:
+        if value.type.tensor_type.HasField("shape"):
+            ranks[value.name] = len(value.type.tensor_type.shape.dim)
+    return ranks
+
+
 def products(proto: Any, keep: Collection[str] = ()) -> list[Product]:
     """The products that may be quantized, in the order of execution: `weighted` without the head and without `keep`.
 
@@ -105,17 +139,11 @@ def weighted(proto: Any) -> list[Product]:
     weights = weights_of(proto)
     found = []
     for node in proto.graph.node:
-        if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in weights or node.input[0] in weights:
+        if node.op_type != "MatMul" or node.input[1] not in weights or node.input[0] in weights:
             continue
         weight = weights[node.input[1]]
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        scaled = any(name in attributes and attributes[name].f != 1.0 for name in ("alpha", "beta"))
-        turned = "transA" in attributes and bool(attributes["transA"].i)
-        if weight.data_type != 1 or len(weight.dims) != 2 or scaled or turned:
-            continue
-        transposed = "transB" in attributes and bool(attributes["transB"].i)
-        outputs = weight.dims[0 if transposed else 1]
-        found.append(Product(node.name, node.input[0], node.input[1], outputs, transposed))
+        if weight.data_type == 1 and len(weight.dims) == 2:
+            found.append(Product(node.name, node.input[0], node.input[1], weight.dims[1]))
     return found
 
 
@@ -143,11 +171,9 @@ def bias_of(proto: Any, product: Product) -> str | None:
     weights = weights_of(proto)
     node = next(node for node in proto.graph.node if node.name == product.node)
     readers = [reader for reader in proto.graph.node if node.output[0] in reader.input]
-    name = None
-    if node.op_type == "Gemm":
-        name = node.input[2] if len(node.input) > 2 else None
-    elif len(readers) == 1 and readers[0].op_type == "Add":
-        name = next((other for other in readers[0].input if other != node.output[0]), None)
+    if len(readers) != 1 or readers[0].op_type != "Add":
+        return None
+    name = next((other for other in readers[0].input if other != node.output[0]), None)
     if name not in weights or list(weights[name].dims) != [product.outputs]:
         return None
     return name if sum(name in reader.input for reader in proto.graph.node) == 1 else None

@@ -48,11 +48,11 @@ UNSIGNED = ActivationType("uint8", _unsigned)
 SYMMETRIC = ActivationType("int8 symmetric", _symmetric)
 
 
-def quantize_weights(matrix: FloatArray, output_axis: int) -> tuple[Int8Array, FloatArray]:
-    """int8 `matrix` and its scales `[outputs]`, symmetric, so that `matrix ≈ int8 × scale`."""
-    peak = np.abs(matrix).max(axis=1 - output_axis, keepdims=True)
+def quantize_weights(matrix: FloatArray) -> tuple[Int8Array, FloatArray]:
+    """`matrix [inputs, outputs]` in symmetric int8 and its scales `[outputs]`, so that `matrix ≈ int8 × scale`."""
+    peak = np.abs(matrix).max(axis=0)
     scale = np.where(peak == 0, 1, peak / 127).astype(np.float32)
-    return np.clip(np.rint(matrix / scale), -127, 127).astype(np.int8), scale.ravel()
+    return np.clip(np.rint(matrix / scale), -127, 127).astype(np.int8), scale
 
 
 def insert(
@@ -92,7 +92,7 @@ def insert(
         weight = product.weight
         if weight not in done:
             done.add(weight)
-            matrix, scales = quantize_weights(numpy_helper.to_array(weights[weight]), product.output_axis)
+            matrix, scales = quantize_weights(numpy_helper.to_array(weights[weight]))
             parts = [
                 constant(f"{weight}:int8", matrix),
                 constant(f"{weight}:scale", scales),
@@ -104,7 +104,7 @@ def insert(
                     parts,
                     [f"{weight}:dequantized"],
                     name=f"{weight}:dequantize",
-                    axis=product.output_axis,
+                    axis=1,
                 )
             )
         node.input[0], node.input[1] = f"{name}:dequantized", f"{weight}:dequantized"

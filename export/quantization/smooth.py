@@ -36,26 +36,19 @@ def smooth(proto: Any, found: Sequence[Product], seen: Mapping[str, Activation])
     scales: dict[str, FloatArray] = {}
     for name in dict.fromkeys(product.activation for product in found):
         group = [product for product in found if product.activation == name]
-        matrices = {
-            product.weight: _inputs_first(numpy_helper.to_array(weights[product.weight]), product) for product in group
-        }
+        matrices = {product.weight: numpy_helper.to_array(weights[product.weight]) for product in group}
         if any(_readers(proto, weight) > sum(product.weight == weight for product in group) for weight in matrices):
             continue  # shared weights would need one scale for several activations
         scale = _best_scale(seen[name], np.concatenate(list(matrices.values()), axis=1))
         if scale is None:
             continue
         scales[name] = scale
-        for product in {product.weight: product for product in group}.values():
-            scaled = _inputs_first(matrices[product.weight] * scale[:, None], product)
-            weights[product.weight].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(scaled), product.weight))
+        for weight, matrix in matrices.items():
+            weights[weight].CopyFrom(numpy_helper.from_array(matrix * scale[:, None], weight))
     for name in list(scales):
         if not _fold(proto, name, scales[name], {product.node for product in found}):
             _multiply(proto, name, scales[name], {product.node for product in found})
     return scales
-
-
-def _inputs_first(matrix: FloatArray, product: Product) -> FloatArray:
-    return matrix.T if product.transposed else matrix
 
 
 def _readers(proto: Any, tensor: str) -> int:

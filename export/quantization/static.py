@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.quantization.bias import correct_biases
+from export.quantization.bias import correct_biases, round_biases
 from export.quantization.embeddings import compress_tables
 from export.quantization.products import Product, load_graph, products
 from export.quantization.qdq import UNSIGNED, ActivationType, insert
@@ -63,7 +63,9 @@ def quantize(model: Path, out: Path, calibration: Sequence[Batch], *, keep: Coll
     """
     import onnx
 
-    proto = calibrate(model, calibration, keep=keep).quantized()
+    calibrated = calibrate(model, calibration, keep=keep)
+    proto = calibrated.quantized()
+    round_biases(proto, calibrated.proto, calibrated.found)
     compress_tables(proto, 8)
     onnx.save(proto, str(out))
     return out

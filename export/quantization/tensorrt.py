@@ -42,7 +42,7 @@ def _quantize_weights_in_graph(proto: Any) -> None:
     weights = weights_of(proto)
     nodes: list[Any] = []
     for node in proto.graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in weights:
+        if node.op_type == "DequantizeLinear" and node.input[0].endswith(":int8") and node.input[0] in weights:
             integers, scale = (numpy_helper.to_array(weights[name]) for name in node.input[:2])
             axis = node.attribute[0].i
             shape = [1, 1]

@@ -52,6 +52,7 @@ def _quantize(model: Path, out: Path, keep: Collection[str], bits: Bits) -> Path
     proto = load_graph(model)
     weights = weights_of(proto)
     wanted = {product.node: product for product in products(proto, keep)}
+    stored: set[str] = set()
     nodes: list[Any] = []
     for node in proto.graph.node:
         product = wanted.get(node.name)
@@ -59,31 +60,25 @@ def _quantize(model: Path, out: Path, keep: Collection[str], bits: Bits) -> Path
             nodes.append(node)
             continue
         matrix = numpy_helper.to_array(weights[product.weight])
-        packed, scales = pack(matrix if product.transposed else matrix.T, bits)
+        packed, scales = pack(matrix.T, bits)
         names = [f"{product.weight}:{bits}", f"{product.weight}:{bits}:scale"]
-        if names[0] not in weights:
-            weights[names[0]] = None
-            proto.graph.initializer.extend(
-                [numpy_helper.from_array(packed, names[0]), numpy_helper.from_array(scales, names[1])]
-            )
-        outputs, inputs = matrix.shape if product.transposed else matrix.shape[::-1]
-        biased = node.op_type == "Gemm" and len(node.input) > 2
-        result = f"{node.output[0]}:product" if biased else node.output[0]
+        if names[0] not in stored:
+            stored.add(names[0])
+            proto.graph.initializer.append(numpy_helper.from_array(packed, names[0]))
+            proto.graph.initializer.append(numpy_helper.from_array(scales, names[1]))
         nodes.append(
             helper.make_node(
                 "MatMulNBits",
                 [node.input[0], *names],
-                [result],
+                list(node.output),
                 name=node.name,
                 domain="com.microsoft",
-                K=inputs,
-                N=outputs,
+                K=matrix.shape[0],
+                N=matrix.shape[1],
                 bits=bits,
                 block_size=BLOCK,
             )
         )
-        if biased:
-            nodes.append(helper.make_node("Add", [result, node.input[2]], [node.output[0]], name=f"{node.name}:bias"))
     replace_nodes(proto, nodes)
     drop_unused(proto)
     if not any(opset.domain == "com.microsoft" for opset in proto.opset_import):
