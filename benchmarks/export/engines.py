@@ -84,7 +84,9 @@ def runner(model: Path, target: Target, way: Way, batch: dict[str, Any]) -> tupl
     return run, each
 
 
-def instance(model: Path, target: Target, way: Way, batch: dict[str, Any], seconds: float, start: Barrier, out: Any):
+def instance(
+    model: Path, target: Target, way: Way, batch: dict[str, Any], seconds: float, start: Barrier, out: Any
+) -> None:
     """One instance: batches that it ran and seconds that it took, from the moment that all are ready."""
     run, batches = runner(model, target, way, batch)
     for _ in range(3):
