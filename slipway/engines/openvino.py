@@ -11,7 +11,7 @@ fp32 file twice as fast (MiniLM, 32 × 32 tokens: 54 ms instead of 100) and an i
 A shape that differs from the last call's costs: every node is prepared anew, 0.5 ms for a model of 4 layers × 384 and
 1 ms for 6 (0.6 and 1.3 ms of work at 1 × 32 tokens), and about 10 ms more when the shape was never seen (kernels are
 compiled for it). Rounding token counts up (`Target.pad_to_multiple_of`) makes shapes few and repeats likely. Declined:
-a compiled model for each rounded length, which won 20 % more on single texts of mixed lengths and took 75 to 95 MB each.
+a compiled model for each rounded length, which won 20 % on single texts of mixed lengths and took 75 to 95 MB each.
 
 Importing `openvino` reports the import to its maker if the package `openvino-telemetry` is installed, which pip does by
 itself. It is hidden here from the import, which then uses a stub of its own.
