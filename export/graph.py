@@ -70,7 +70,7 @@ def export_onnx(model: Any, task: str, out: Path) -> Path:
     try:
         with quietly(), _equal_lengths(), tempfile.TemporaryDirectory(dir=out.parent) as work:
             traced = copy.deepcopy(model).float().eval()
-            traced.set_attn_implementation("eager")
+            _attend_eagerly(traced)
             configuration = TasksManager.get_exporter_config_constructor(
                 exporter="onnx", model_type=_family(model), task=export_task, library_name="transformers"
             )(traced.config)
@@ -84,6 +84,14 @@ def export_onnx(model: Any, task: str, out: Path) -> Path:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ExportError(f"the {_family(model)} model can't be exported to ONNX: {reason}") from error
     return out
+
+
+def _attend_eagerly(model: Any) -> None:
+    """The graph of `sdpa` has twice the nodes, and none of the fusions and rewrites for attention find it."""
+    model.set_attn_implementation("eager")
+    if any("Sdpa" in type(module).__name__ for module in model.modules()):
+        # Families that choose a class when they are built can't be switched later.
+        raise ValueError('its attention is "sdpa"; load it with attn_implementation="eager"')
 
 
 def _check(model: Any) -> None:

@@ -18,7 +18,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -184,16 +183,6 @@ def _speed(seconds: Sequence[float], shape: Shape) -> Speed:
 
 
 @contextlib.contextmanager
-def dense_model(checkpoint: Path, auto_model: str, threads: int) -> Iterator[Run]:
-    """The checkpoint in eager PyTorch, fp32, as a function of numpy inputs `[batch, tokens]`."""
-    import transformers
-
-    model = getattr(transformers, auto_model).from_pretrained(checkpoint, local_files_only=True).eval()
-    with torch_model(model, threads) as run:
-        yield run
-
-
-@contextlib.contextmanager
 def torch_model(model: Any, threads: int) -> Iterator[Run]:
     """A transformers model in eager PyTorch as a function of numpy inputs `[batch, tokens]`.
 
@@ -214,17 +203,6 @@ def torch_model(model: Any, threads: int) -> Iterator[Run]:
         yield run
     finally:
         torch.set_num_threads(before)
-
-
-def onnx_model(session: Any) -> Run:
-    """An ONNX Runtime session as a function of numpy inputs."""
-    names = {value.name for value in session.get_inputs()}
-
-    def run(inputs: Batch) -> FloatArray:
-        logits: FloatArray = session.run(["logits"], {name: inputs[name] for name in inputs if name in names})[0]
-        return logits
-
-    return run
 
 
 def interleaved_latencies(

@@ -42,9 +42,9 @@ def session_memory(model: Path, target: Target, batch: Batch) -> Memory:
     return _measure({"model": str(model), "target": target.model_dump(mode="json")}, batch)
 
 
-def torch_memory(checkpoint: Path, auto_model: str, batch: Batch, *, threads: int = 1) -> Memory:
+def torch_memory(checkpoint: Path, batch: Batch, *, threads: int = 1) -> Memory:
     """The same for the checkpoint in eager PyTorch, fp32."""
-    return _measure({"checkpoint": str(checkpoint), "auto_model": auto_model, "threads": threads}, batch)
+    return _measure({"checkpoint": str(checkpoint), "threads": threads}, batch)
 
 
 def _measure(what: dict[str, Any], batch: Batch) -> Memory:
@@ -94,16 +94,16 @@ def _session(what: dict[str, Any]) -> Callable[[], Callable[[Batch], Any]]:
 
 def _torch(what: dict[str, Any]) -> Callable[[], Callable[[Batch], Any]]:
     import torch
-    import transformers
+
+    from slipway.pruned import load_classifier
 
     torch.set_num_threads(what["threads"])
     one = torch.nn.Linear(8, 8)
     with torch.inference_mode():
         one(torch.ones(2, 8))
-    auto = getattr(transformers, what["auto_model"])  # resolves the lazy import
 
     def load() -> Callable[[Batch], Any]:
-        model = auto.from_pretrained(what["checkpoint"], local_files_only=True).eval()
+        model = load_classifier(Path(what["checkpoint"]))
 
         def run(batch: Batch) -> None:
             with torch.inference_mode():

@@ -87,28 +87,67 @@ class BundleSpec(BaseModel):
     checks: list[Check]
 
 
-class Variant(BaseModel):
-    """One row of `frontier.json`: a way to make the model smaller or faster, and what it gave.
+class Speed(BaseModel):
+    """How fast a variant answers batches of one shape; `threads` is in the frontier's conditions."""
 
-    Latencies are medians in ms, throughput in texts/s; `conditions` says threads, batch and tokens.
-    """
+    model_config = ConfigDict(extra="forbid")
+    p50_ms: float
+    p95_ms: float
+    sequences_per_s: float
+
+
+class ClassChange(BaseModel):
+    """F1 of one class on dev, before and after compression."""
+
+    model_config = ConfigDict(extra="forbid")
+    before: float
+    after: float
+
+
+class Variant(BaseModel):
+    """One row of `frontier.json`: a way to make the model smaller or faster, and what it gave."""
 
     model_config = ConfigDict(extra="forbid")
     name: str
+    structure: str = "dense"
+    """The weights that were quantized: `dense`, or a pruned and distilled model."""
     precision: str
     engine: str
     bytes: int
+    """Of the model on disk."""
     metric: str
     dev: dict[str, Any]
+    interval: tuple[float, float] | None = None
+    """95 % bootstrap interval of the metric on dev."""
     loss_points: float
     """Points (hundredths) of the metric on dev that it lost against the dense checkpoint; negative if it gained."""
+    loss_interval: tuple[float, float] | None = None
+    """95 % interval of `loss_points`, from a paired bootstrap over the rows of dev."""
+    loss_error: float | None = None
+    """Standard error of `loss_points`."""
+    loss_p_value: float | None = None
+    """One-sided: how likely so large a loss would be by chance if there were none."""
     agreement: float
     """Share of dev texts that get the dense checkpoint's label."""
     max_logit_difference: float
+    """Against PyTorch's logits of the same weights, on dev: parity."""
+    classes: dict[str, ClassChange] = {}
+    temperature: float = 1.0
+    """That divides the logits of this variant for calibrated scores; fitted on dev."""
     latency_ms: dict[str, float]
-    """`{"p50": …, "p95": …}` of one text at a time."""
+    """`{"p50": …, "p95": …}` at the shape that decides."""
     speedup: float
-    """Dense PyTorch's p50 over this one's, measured interleaved in the same run."""
+    """Dense eager PyTorch's p50 over this one's, measured interleaved in the same run."""
+    speeds: dict[str, Speed] = {}
+    """By shape, batch x tokens: `{"32x128": …}`."""
+    memory_mb: float | None = None
+    """Resident memory that loading and running it added to a process."""
+    roofline_share: float | None = None
+    """Operations/s reached at the largest shape over the machine's measured peak for the precision."""
+    seeds: list[dict[str, float]] = []
+    """Dev and loss of the same recipe trained from other seeds, the first included."""
+    how: dict[str, Any] = {}
+    """Everything that is needed to make it again: structure, distillation, quantizer and their settings."""
     passed: bool
     chosen: bool = False
     verdict: str

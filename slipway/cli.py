@@ -20,13 +20,15 @@ from slipway import __version__, pipeline
 from slipway.artifacts import Artifact, is_full_disk, lineage, read_artifact
 from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_SLO_MISSED, LoadTestError, SlipwayError
 from slipway.progress import console, say
+from slipway.quantities import Megabytes, Milliseconds, Seconds
 from slipway.recipe import Export, LoadTest, Serve, load_recipe, recipe_schema
 from slipway.verdict import VERDICT, Verdict
 
 _EXTRAS = {
     "torch": "train", "transformers": "train", "accelerate": "train", "sklearn": "train", "datasets": "train",
     "safetensors": "train", "huggingface_hub": "train", "optimum": "export", "onnx": "export",
-    "onnxruntime": "serve", "tokenizers": "serve", "pytriton": "serve", "envoy": "serve", "psutil": "serve",
+    "onnxruntime": "serve", "tokenizers": "serve",
+    "openvino": "serve", "nncf": "export", "pytriton": "serve", "envoy": "serve", "psutil": "serve",
     "tritonclient": "serve", "locust": "loadtest", "matplotlib": "report", "jinja2": "report",
 }  # fmt: skip
 
@@ -86,15 +88,33 @@ def train(recipe: Path, out: Path | None, force: bool) -> None:
 @cli.command()
 @click.argument("checkpoint", type=FOLDER)
 @click.option("--recipe", type=FOLDER, help="Take the settings of its export section.")
-@click.option("--target", type=click.Choice(["cpu"]), help="Kind of machine that will serve.")
-@click.option("--budget", type=float, help="Points of the dev metric that may be lost.")
+@click.option("--target", type=click.Choice(["cpu", "gpu"]), help="Kind of machine that will serve.")
+@click.option(
+    "--effort", type=click.Choice(["quantize", "quick", "full"]), help="How much is tried; quick unless told."
+)
+@click.option("--budget", type=float, help="Points of the dev metric that may be lost; 0: nothing measurable.")
+@click.option("--max-latency", "max_latency_ms", type=Milliseconds(), help="The best that answers within, e.g. 5ms.")
+@click.option("--max-size", "max_size_mb", type=Megabytes(), help="The best model that is no larger, e.g. 8MB.")
+@click.option("--at", metavar="BATCHxTOKENS", help="Where latency decides; 1x32 unless told.")
+@click.option(
+    "--engine", "engines", type=click.Choice(["onnxruntime", "openvino"]), multiple=True, help="May be repeated."
+)
 @click.option("--threads", type=int, help="Threads per model instance.")
+@click.option(
+    "--vocabulary", type=click.Choice(["keep", "prune"]), help="Try models with the domain's tokens only, too."
+)
+@click.option("--unlabelled", help="Reference of a table of texts to distil from, e.g. file:texts.jsonl.")
+@click.option("--seed", type=int, help="Of pruning, distillation and calibration.")
+@click.option("--jobs", type=int, help="Variants that are made at a time.")
+@click.option("--time-budget", "time_budget_s", type=Seconds(), help="Begin no variant after this, e.g. 5m.")
 @click.option("--out", type=FOLDER, help="Where to write the bundle; by default beside the checkpoint.")
 @click.option("--force", is_flag=True, help="Export even if the bundle there is up to date.")
 def export(checkpoint: Path, recipe: Path | None, out: Path | None, force: bool, **options: Any) -> None:
-    """Checkpoint → bundle: ONNX, fused, quantized, measured, chosen."""
+    """Checkpoint → bundle: pruned, distilled, quantized, measured; the fastest that is still as good."""
+    options["engines"] = list(options["engines"]) or None
     section = _override(Export, load_recipe(recipe).export if recipe else Export(), options)
     artifact = pipeline.export(checkpoint, out or checkpoint.absolute().parent / "bundle", section, force=force)
+    _print_frontier(artifact)
     _print_artifact(artifact)
 
 
@@ -325,6 +345,19 @@ def _print_artifact(artifact: Artifact) -> None:
     )
     say(f"{artifact.manifest.kind}: {figures}")
     click.echo(artifact.path)
+
+
+def _print_frontier(bundle: Artifact) -> None:
+    from rich.console import Console
+
+    from slipway.bundle import FRONTIER, Variant
+    from slipway.frontier import frontier_table
+
+    variants = [Variant.model_validate(row) for row in bundle.json(FRONTIER)]
+    table = frontier_table(variants)
+    # A file has no width: what is cut off there can't be widened.
+    shown = Console(highlight=False)
+    (shown if shown.is_terminal else Console(highlight=False, width=160)).print(table)
 
 
 def _print_summary(run: Path, page: Artifact) -> None:

@@ -70,7 +70,7 @@ def export(checkpoint: Path, out: Path, section: Export, *, force: bool = False)
     import export as stage
 
     inputs = stage.export_inputs(parent, section)
-    return _make("export", "bundle", out, inputs, force, lambda: stage.export(checkpoint, out, section))
+    return _make("export", "bundle", out, inputs, force, lambda: stage.export(checkpoint, out, section, force=force))
 
 
 def load_test(

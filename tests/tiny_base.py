@@ -68,7 +68,7 @@ def write_tiny_recipe(folder: Path, **sections: str) -> Path:
         "base": "{model: file:base}",
         "data": "{source: file:reviews.csv, text: review, label: stars}",
         "train": "{epochs: 3, batch_size: 16, learning_rate: 3.0e-3, max_tokens: 32, precision: fp32}",
-        "export": "{budget: 5, min_agreement: 0.9}",
+        "export": "{effort: quantize, budget: 5, min_agreement: 0.9}",
         "loadtest": "{rate: 20, duration_s: 2, warmup_s: 0.5, max_dispatch_lag_ms: 1000, slo: {p99_ms: 5000}}",
     }
     recipe = folder / "tiny.yaml"

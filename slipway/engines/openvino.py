@@ -12,13 +12,9 @@ A shape that differs from the last call's costs: every node is prepared anew, 0.
 1 ms for 6 (0.6 and 1.3 ms of work at 1 × 32 tokens), and about 10 ms more when the shape was never seen (kernels are
 compiled for it). Rounding token counts up (`Target.pad_to_multiple_of`) makes shapes few and repeats likely. Declined:
 a compiled model for each rounded length, which won 20 % on single texts of mixed lengths and took 75 to 95 MB each.
-
-Importing `openvino` reports the import to its maker if the package `openvino-telemetry` is installed, which pip does by
-itself. It is hidden here from the import, which then uses a stub of its own.
 """
 
 import functools
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,8 +56,6 @@ class OpenVinoSession:
 @functools.cache
 def runtime() -> Any:
     """The process's one OpenVINO."""
-    # None makes `import` fail as for a package that isn't there; both OpenVINO and NNCF do without it.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
     return openvino.Core()

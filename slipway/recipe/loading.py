@@ -122,7 +122,11 @@ def _yaml_problem(file: Path, error: yaml.YAMLError) -> str:
 
 
 def _anchor_files(values: dict[Any, Any], folder: Path) -> None:
-    for section, keys in (("base", ("model",)), ("data", ("source", "test_source"))):
+    for section, keys in (
+        ("base", ("model",)),
+        ("data", ("source", "test_source")),
+        ("export", ("unlabelled",)),
+    ):
         part = values.get(section)
         if not isinstance(part, dict):
             continue

@@ -14,7 +14,6 @@ from slipway.references import Reference
 from slipway.tasks import TASKS, get_task
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits")]
-VariantName = Literal["fp32", "fused", "int8", "int8-fused"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -149,22 +148,65 @@ class Train(Section):
 
 
 class Export(Section):
-    """From checkpoint to bundle."""
+    """From checkpoint to bundle: what is searched, and what may be chosen."""
 
-    target: Literal["cpu"] = "cpu"
+    target: Literal["cpu", "gpu"] = "cpu"
     """Kind of machine that will serve."""
-    budget: Annotated[float, Field(ge=0, le=100)] = 1.0
-    """Points (hundredths) of the metric on dev that compression may lose."""
+    effort: Literal["quantize", "quick", "full"] = "quick"
+    """`quantize`: only what needs no training; `quick`: also a pruned and distilled model; `full`: many, and seeds."""
+    budget: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Points (hundredths) of the metric on dev that may be lost; 0: nothing measurable. 1 if no other limit is set."""
+    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    """Turns the search round: the best of those that answer within this, at `at`."""
+    max_size_mb: Annotated[float, Field(gt=0)] | None = None
+    """Turns the search round: the best of those whose model takes no more megabytes (10^6 bytes) on disk."""
+    at: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}x[1-9][0-9]{0,3}$")] = "1x32"
+    """Batch x tokens at which latency decides."""
     metric: str = "macro_f1"
     """What the budget is counted in: accuracy, macro_f1 or mcc."""
-    variants: Annotated[list[VariantName], Field(min_length=1)] = ["fp32", "fused", "int8", "int8-fused"]
-    """What to try: plain ONNX, its graph fused ahead of time, and either quantized to int8."""
-    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.95
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Share of dev texts that must keep the dense checkpoint's label."""
+    engines: Annotated[list[Literal["onnxruntime", "openvino"]], Field(min_length=1)] = ["onnxruntime", "openvino"]
+    """Which may serve; each variant is measured on those that can run it."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Per model instance; latency is measured with as many."""
+    vocabulary: Literal["keep", "prune"] = "keep"
+    """`prune`: also try models that know only the tokens of the training texts, and spell other words with them."""
+    unlabelled: AssetReference | None = None
+    """A table of texts of the domain without labels, to distil from."""
+    unlabelled_sha256: Sha256 | None = None
+    """As `data.sha256`, of `unlabelled`."""
+    unlabelled_text: str = "text"
+    """Name of its text column."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of pruning, distillation and calibration."""
+    seeds: Annotated[int, Field(ge=1, le=10)] = 3
+    """With effort `full`: how often the chosen model is trained anew, to tell its accuracy from luck."""
+    time_budget_s: Annotated[float, Field(gt=0)] | None = None
+    """No variant is begun after this; what is finished by then is chosen from."""
+    jobs: Annotated[int, Field(ge=1, le=256)] = 1
+    """Variants that are quantized and evaluated at a time; speed is measured alone."""
     test_texts: Annotated[int, Field(ge=0)] = 2000
     """Most rows of the test split that the bundle carries for load tests; 0 leaves texts out of it."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.unlabelled is not None:
+            _require_pin(self.unlabelled, self.unlabelled_sha256)
+        elif self.unlabelled_sha256 is not None:
+            raise ValueError("unlabelled_sha256 is given without unlabelled")
+        if len(set(self.engines)) != len(self.engines):
+            raise ValueError("engines names one of them twice")
+        if self.target == "gpu" and self.engines == ["openvino"]:
+            raise ValueError("target gpu is served with onnxruntime; engines leaves only openvino")
+        return self
+
+    @property
+    def allowed_loss(self) -> float | None:
+        """Points that may be lost; None where latency or size was asked for and no budget."""
+        if self.budget is None and self.max_latency_ms is None and self.max_size_mb is None:
+            return 1.0
+        return self.budget
 
 
 class Serve(Section):

@@ -133,7 +133,7 @@ def _size_tiles(evidence: Evidence) -> list[Tile]:
     found = [Tile("Model size", formatting.megabytes(served), "MB", smaller if dense else "as served")]
     chosen = evidence.compression.chosen
     if chosen:
-        pace = f"{formatting.milliseconds(chosen.latency_ms.get('p50'))} ms for one text, {chosen.name}"
+        pace = f"{formatting.milliseconds(chosen.latency_ms.get('p50'))} ms, {chosen.name}"
         found.append(Tile("Faster than PyTorch", f"{chosen.speedup:.1f}", "×", pace))
     return found
 

@@ -4,6 +4,7 @@ Jinja2 with autoescape on: labels, texts in failures, server answers and recipe 
 outside, and a report is opened from disk with a browser's full trust. What is marked safe is what this
 package drew or wrote itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from slipway import __version__
+from slipway.bundle import Variant
 from slipway.report import formatting, plots
 from slipway.report.evidence import Evidence, Quality, latency_rows
 from slipway.report.gathering import artifacts_behind
@@ -70,7 +72,7 @@ def render(evidence: Evidence) -> str:
         "plural": formatting.plural,
         "detail": _detail,
     }
-    environment.globals |= {"ratio": formatting.ratio, "marks": MARKS}
+    environment.globals |= {"ratio": formatting.ratio, "marks": MARKS, "speed_shapes": speed_shapes}
     loader = environment.loader
     assert loader is not None  # noqa: S101
     style = loader.get_source(environment, "report.css")[0]
@@ -89,6 +91,11 @@ def render(evidence: Evidence) -> str:
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
     )
+
+
+def speed_shapes(variants: Sequence[Variant]) -> list[str]:
+    """Every shape that a variant was timed at, in the order of the first that was."""
+    return list(dict.fromkeys(shape for variant in variants for shape in variant.speeds))
 
 
 def quality_stages(evidence: Evidence) -> list[Stage]:

@@ -17,7 +17,7 @@ from rich.text import Text
 from slipway.report import formatting
 from slipway.report.evidence import Evidence, Load, Quality
 
-_WIDTHS = (19, 11, 10, 10, 14)
+_WIDTHS = (17, 9, 9, 9, 20)
 """Of the columns; with the space around them they fill 80."""
 
 _STYLES = {"met": "green", "missed": "bold red", "invalid": "bold yellow"}

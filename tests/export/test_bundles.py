@@ -1,22 +1,25 @@
-"""A bundle answers what its checkpoint would, with nothing but its own files."""
+"""A bundle answers what its checkpoint would, with nothing but its own files, and says everything that was tried."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import export
-from export.graph import export_onnx, fuse
-from export.quantization import quantize_int8
-from slipway.artifacts import Artifact, read_artifact
-from slipway.bundle import Bundle, Target, Variant
+from slipway.artifacts import Artifact, lineage, read_artifact, write_artifact
+from slipway.bundle import Bundle, Variant
 from slipway.errors import ArtifactError, ExportError, GateError
-from slipway.predictor import Predictor, open_session
+from slipway.predictor import Predictor
 from slipway.recipe import Export, load_recipe
 from tests.tiny_base import BAD, GOOD, PLAIN
 
 pytestmark = pytest.mark.integration
+
+QUICK = Export(effort="quick", budget=20.0, min_agreement=0.5, vocabulary="prune", test_texts=20)
 
 # All lengths up to and beyond what the model takes, in both languages, and what users type.
 TEXTS = [
@@ -29,124 +32,218 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def plain(tiny_checkpoint: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_onnx(tiny_checkpoint.path, "sequence-classification", tmp_path_factory.mktemp("onnx"))
+def searched(tiny_checkpoint: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The bundle of a quick search, with its search state and student beside it. Read only."""
+    out = tmp_path_factory.mktemp("searched") / "bundle"
+    return export.export(tiny_checkpoint.path, out, QUICK)
 
 
-def torch_logits(checkpoint: Artifact, texts: list[str]) -> np.ndarray:
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    model = AutoModelForSequenceClassification.from_pretrained(checkpoint.path, local_files_only=True).eval()
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)
-    with torch.inference_mode():
-        rows = [
-            model(**tokenizer(t, truncation=True, max_length=32, return_tensors="pt")).logits.numpy() for t in texts
-        ]
-    return np.concatenate(rows)
-
-
-def predictor(bundle: Artifact, model: Path, *, batch_invariant: bool = True) -> Predictor:
-    opened = Bundle(bundle)
-    target = Target(model=str(model), precision="fp32", batch_invariant=batch_invariant)
-    return Predictor(bundle.path, opened.spec, target)
-
-
-def test_fp32_logits_equal_pytorchs_on_texts_of_all_lengths(
-    plain: Path, exported_bundle: Artifact, tiny_checkpoint: Artifact
-) -> None:
-    found = predictor(exported_bundle, plain).logits(TEXTS)
-    np.testing.assert_allclose(found, torch_logits(tiny_checkpoint, TEXTS), atol=1e-4)
-
-
-def test_the_fused_graph_has_fewer_nodes_and_equal_logits(
-    plain: Path, exported_bundle: Artifact, tiny_checkpoint: Artifact, tmp_path: Path
-) -> None:
-    import onnx
-
-    fused = fuse(plain, "bert", 2, 32, tmp_path / "fused.onnx")
-    assert len(onnx.load(fused).graph.node) < len(onnx.load(plain).graph.node) / 2
-    found = predictor(exported_bundle, fused).logits(TEXTS)
-    np.testing.assert_allclose(found, torch_logits(tiny_checkpoint, TEXTS), atol=1e-4)
-
-
-def test_batch_and_sequence_are_dynamic(plain: Path) -> None:
-    shapes = {value.name: value.shape for value in open_session(plain, 1).get_inputs()}
-    assert all(isinstance(size, str) for shape in shapes.values() for size in shape)
-
-
-def test_int8_answers_do_not_depend_on_their_neighbours(plain: Path, exported_bundle: Artifact, tmp_path: Path) -> None:
-    quantized = predictor(exported_bundle, quantize_int8(plain, tmp_path / "int8.onnx"), batch_invariant=False)
-    together = quantized.logits(TEXTS)
-    alone = np.concatenate([quantized.logits([text]) for text in reversed(TEXTS)])[::-1]
-    np.testing.assert_array_equal(together, alone)
-
-
-def test_int8_is_about_a_quarter_of_the_bytes(plain: Path, tmp_path: Path) -> None:
-    # The tiny model's graph weighs as much as its weights; only the weights shrink.
-    import onnx
-
-    def weights(model: Path) -> int:
-        return sum(len(tensor.raw_data) for tensor in onnx.load(model).graph.initializer)
-
-    assert weights(quantize_int8(plain, tmp_path / "int8.onnx")) < weights(plain) * 0.4
+def frontier(bundle: Artifact) -> list[Variant]:
+    return [Variant.model_validate(row) for row in bundle.json("frontier.json")]
 
 
 def test_the_bundle_gives_its_expected_answers(exported_bundle: Artifact) -> None:
     bundle = Bundle(exported_bundle)
     expected = pq.read_table(bundle.path / "expected.parquet")
-    found = Predictor(bundle.path, bundle.spec, bundle.target("cpu")).predict(expected["text"].to_pylist())
+    predictor = Predictor(bundle.path, bundle.spec, bundle.target("cpu"))
+    found = predictor.predict(expected["text"].to_pylist())
     assert found.labels == expected["predicted"].to_pylist()
-    np.testing.assert_array_equal(found.scores, expected["score"].to_numpy())
-    checks = Predictor(bundle.path, bundle.spec, bundle.target("cpu")).predict([c.text for c in bundle.spec.checks])
+    np.testing.assert_allclose(found.scores, expected["score"].to_numpy(), atol=1e-6)
+    checks = predictor.predict([check.text for check in bundle.spec.checks])
     assert checks.labels == [check.label for check in bundle.spec.checks]
 
 
-def test_every_variant_is_in_the_frontier_with_its_verdict(exported_bundle: Artifact) -> None:
-    frontier = [Variant.model_validate(row) for row in exported_bundle.json("frontier.json")]
-    assert [variant.name for variant in frontier] == ["pytorch", "fp32", "fused", "int8", "int8-fused"]
-    assert sum(variant.chosen for variant in frontier) == 1
-    assert all(variant.verdict for variant in frontier)
-    assert all(variant.agreement == 1 for variant in frontier if variant.precision == "fp32")
+def test_scores_are_calibrated_with_the_temperature_that_the_bundle_carries(exported_bundle: Artifact) -> None:
+    bundle = Bundle(exported_bundle)
+    (chosen,) = [variant for variant in frontier(exported_bundle) if variant.chosen]
+    assert bundle.spec.temperature == chosen.temperature != 1.0
+    predictor = Predictor(bundle.path, bundle.spec, bundle.target("cpu"))
+    answer = predictor.predict(["great film"])
+    scaled = np.exp(answer.logits[0] / bundle.spec.temperature)
+    assert answer.scores[0] == pytest.approx((scaled / scaled.sum()).max(), abs=1e-5)
 
 
-def test_the_bundles_lineage_leads_to_its_checkpoint(exported_bundle: Artifact, tiny_checkpoint: Artifact) -> None:
-    assert [parent.digest for parent in exported_bundle.manifest.parents] == [tiny_checkpoint.digest]
+def test_every_variant_is_in_the_frontier_with_its_figures_and_its_verdict(searched: Artifact) -> None:
+    rows = frontier(searched)
+    assert rows[0].name == "pytorch"
+    assert {row.structure for row in rows} == {"dense", "c50", "c25", "c25v"}
+    assert sum(row.chosen for row in rows) == 1
+    for row in rows[1:]:
+        assert row.verdict
+        assert row.loss_interval is not None
+        assert row.loss_interval[0] <= row.loss_points <= row.loss_interval[1]
+        assert set(row.speeds) >= {"1x32", "8x32", "32x32"}
+        assert row.memory_mb is not None
+        assert row.roofline_share is not None
+        assert row.classes.keys() == {"good", "bad"}
+        assert row.how["quantizer"]
+
+
+def test_fp32_variants_are_exact(searched: Artifact) -> None:
+    exact = [row for row in frontier(searched) if row.precision == "fp32" and row.name != "pytorch"]
+    assert {row.engine for row in exact} == {"onnxruntime", "openvino"}
+    assert all(row.max_logit_difference < 1e-4 for row in exact)
+
+
+def test_a_student_is_smaller_and_says_how_it_was_made(searched: Artifact) -> None:
+    sizes = {row.structure: row.bytes for row in frontier(searched) if row.name.endswith("int8-dynamic@ort")}
+    assert sizes["c25v"] < sizes["c25"] < sizes["c50"] < sizes["dense"]
+    (how,) = [row.how["structure"] for row in frontier(searched) if row.name == "c50-int8-dynamic@ort"]
+    assert how["cut"]["compute"] == 0.5
+    assert how["pruning"]["layers"]
+    assert how["distillation"]["temperature"] == 2.0
+
+
+def test_a_chosen_student_is_a_checkpoint_of_its_own_between_bundle_and_dense_checkpoint(
+    searched: Artifact, tiny_checkpoint: Artifact, tmp_path: Path
+) -> None:
+    (chosen,) = [row for row in frontier(searched) if row.chosen]
+    assert chosen.structure != "dense", "the tiny data is easy: the smallest wins"
+    parents = [parent.kind for _, parent, _ in lineage(searched)]
+    assert parents == ["checkpoint", "checkpoint", "checkpoint"]  # dense; student, made from dense
+    student = read_artifact(searched.path.with_name("bundle-checkpoint"), "checkpoint")
+    assert [parent.digest for parent in student.manifest.parents] == [tiny_checkpoint.digest]
+    again = export.export(student.path, tmp_path / "again", Export(effort="quantize", budget=50.0, min_agreement=0.0))
+    assert Bundle(again).spec.labels == Bundle(searched).spec.labels
+
+
+def test_a_search_goes_on_from_what_it_has(
+    searched: Artifact, tiny_checkpoint: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from export import students
+
+    for entry in searched.path.parent.iterdir():
+        if entry.name.startswith(".bundle.search-"):
+            shutil.copytree(entry, tmp_path / entry.name)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a finished student was trained again")
+
+    monkeypatch.setattr(students, "distil", refuse)
+    limited = QUICK.model_copy(update={"budget": None, "max_size_mb": 100.0})
+    bundle = export.export(tiny_checkpoint.path, tmp_path / "bundle", limited)
+    assert len(frontier(bundle)) == len(frontier(searched))
+
+
+def test_unlabelled_texts_are_learned_from_but_those_of_dev_and_test_are_not(
+    tiny_checkpoint: Artifact, tmp_path: Path
+) -> None:
+    dev = pq.read_table(tiny_checkpoint.path / "data" / "dev.parquet")["text"].to_pylist()
+    more = ["a superb charger", "the awful box", "很差 的 电影"]
+    pq.write_table(pa.table({"body": [*dev, *more, None, " "]}), tmp_path / "more.parquet")
+    section = QUICK.model_copy(
+        update={
+            "unlabelled": f"file:{tmp_path / 'more.parquet'}",
+            "unlabelled_text": "body",
+            "vocabulary": "keep",
+        }
+    )
+    bundle = export.export(tiny_checkpoint.path, tmp_path / "bundle", section)
+    (how,) = [row.how["structure"] for row in frontier(bundle) if row.name == "c25-int8-dynamic@ort"]
+    assert how["unlabelled"] == len(more)
+
+
+def test_a_time_budget_leaves_out_what_would_begin_too_late(tiny_checkpoint: Artifact, tmp_path: Path) -> None:
+    section = QUICK.model_copy(update={"time_budget_s": 0.001})
+    bundle = export.export(tiny_checkpoint.path, tmp_path / "bundle", section)
+    assert {row.structure for row in frontier(bundle)} == {"dense"}
+
+
+def test_several_variants_can_be_made_at_a_time(
+    exported_bundle: Artifact, tiny_checkpoint: Artifact, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    section = load_recipe(tiny_recipe).export.model_copy(update={"jobs": 2})
+    bundle = export.export(tiny_checkpoint.path, tmp_path / "bundle", section)
+    one, two = ({row.name: row.dev for row in frontier(each)} for each in (exported_bundle, bundle))
+    assert one == two
+
+
+def test_a_gpu_bundle_holds_fp16_and_says_that_its_speed_was_not_measured(
+    tiny_checkpoint: Artifact, tmp_path: Path
+) -> None:
+    section = Export(target="gpu", effort="quantize", budget=5.0, min_agreement=0.5)
+    bundle = export.export(tiny_checkpoint.path, tmp_path / "bundle", section)
+    assert Bundle(bundle).target("gpu").precision == "fp16"
+    assert "no GPU" in bundle.manifest.metrics["conditions"]["speed"]
+    (int8,) = [row for row in frontier(bundle) if row.precision == "int8"]
+    assert "TensorRT" in int8.verdict
+    with pytest.raises(ArtifactError, match="no model for cpu"):
+        Bundle(bundle).target("cpu")
 
 
 def test_a_gate_that_nothing_passes_writes_no_bundle(tiny_checkpoint: Artifact, tmp_path: Path) -> None:
-    strict = Export(variants=["int8"], budget=0, min_agreement=1.0, test_texts=0)
-    # Against the logits of another model nothing agrees.
-    with_other_logits(tiny_checkpoint, tmp_path / "other")
-    with pytest.raises(GateError):
-        export.export(tmp_path / "other", tmp_path / "bundle", strict)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["other"]
-
-
-def with_other_logits(checkpoint: Artifact, out: Path) -> None:
-    """A copy of `checkpoint` whose stored dev logits are negated, as if its weights had been swapped."""
-    import shutil
-
-    from slipway.artifacts import write_artifact
-
-    manifest = checkpoint.manifest
-    with write_artifact(out, "checkpoint", name=manifest.name, inputs="other", recipe=manifest.recipe) as draft:
-        shutil.copytree(checkpoint.path, draft.path, dirs_exist_ok=True)
-        (draft.path / "manifest.json").unlink()
-        file = draft.path / "logits" / "dev.npy"
-        np.save(file, -np.load(file))
+    section = Export(effort="quantize", max_size_mb=0.001, test_texts=0)
+    with pytest.raises(GateError, match="Nearest is"):
+        export.export(tiny_checkpoint.path, tmp_path / "bundle", section)
+    assert not (tmp_path / "bundle").exists()
+    assert not (tmp_path / "bundle-checkpoint").exists()
 
 
 def test_a_bundle_can_do_without_texts(tiny_checkpoint: Artifact, tiny_recipe: Path, tmp_path: Path) -> None:
-    section = load_recipe(tiny_recipe).export.model_copy(update={"test_texts": 0, "variants": ["int8"]})
+    section = load_recipe(tiny_recipe).export.model_copy(update={"test_texts": 0, "engines": ["onnxruntime"]})
     bundle = Bundle(export.export(tiny_checkpoint.path, tmp_path / "bundle", section))
     assert pq.read_table(bundle.path / "expected.parquet").num_rows == 0
     assert len(bundle.spec.checks) > 0
 
 
-def test_an_altered_checkpoint_is_refused(tiny_checkpoint: Artifact, tmp_path: Path) -> None:
-    import shutil
+def test_the_same_inputs_are_recognised(
+    exported_bundle: Artifact, tiny_checkpoint: Artifact, tiny_recipe: Path
+) -> None:
+    section = load_recipe(tiny_recipe).export
+    assert export.export_inputs(tiny_checkpoint, section) == read_artifact(exported_bundle.path).manifest.inputs
+    other = section.model_copy(update={"budget": 4.0})
+    assert export.export_inputs(tiny_checkpoint, other) != exported_bundle.manifest.inputs
 
+
+# What can't be exported
+
+
+def altered(checkpoint: Artifact, out: Path, change: Callable[[Path], object]) -> Path:
+    """A whole artifact that is `checkpoint` after `change`."""
+    manifest = checkpoint.manifest
+    with write_artifact(out, "checkpoint", name=manifest.name, inputs="other", recipe=manifest.recipe) as draft:
+        shutil.copytree(checkpoint.path, draft.path, dirs_exist_ok=True)
+        (draft.path / "manifest.json").unlink()
+        change(draft.path)
+    return out
+
+
+def replace_in(name: str, before: str, after: str) -> Callable[[Path], object]:
+    return lambda path: (path / name).write_text((path / name).read_text().replace(before, after))
+
+
+def empty_split(name: str) -> Callable[[Path], object]:
+    return lambda path: pq.write_table(
+        pa.table({"text": pa.array([], pa.string()), "label": pa.array([], pa.string())}),
+        path / "data" / f"{name}.parquet",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda path: (path / "tokenizer.json").unlink(), "has no tokenizer.json"),
+        (replace_in("config.json", '"good"', '"fine"'), "label 'good', which is not one of the model's"),
+        (replace_in("config.json", '"model_type": "bert"', '"model_type": "mamba"'), "mamba"),
+        (lambda path: np.save(path / "logits" / "dev.npy", np.zeros((3, 2), np.float32)), r"has the shape \(3, 2\)"),
+        (empty_split("train"), r"train\.parquet has no rows"),
+        (empty_split("dev"), r"dev\.parquet has no rows"),
+        (lambda path: (path / "data" / "train.parquet").write_bytes(b"PAR1"), r"train\.parquet can't be read"),
+        (lambda path: (path / "model.safetensors").write_bytes(b"x" * 64), "can't be loaded"),
+    ],
+    ids=["tokenizer", "labels", "family", "logits", "no training rows", "no dev rows", "no table", "no weights"],
+)
+def test_a_checkpoint_that_cannot_be_exported_is_refused_in_one_line(
+    tiny_checkpoint: Artifact, tmp_path: Path, change: Callable[[Path], object], said: str
+) -> None:
+    path = altered(tiny_checkpoint, tmp_path / "checkpoint", change)
+    with pytest.raises(ExportError, match=said) as caught:
+        export.export(path, tmp_path / "bundle", Export(effort="quantize"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_an_altered_checkpoint_is_refused(tiny_checkpoint: Artifact, tmp_path: Path) -> None:
     copy = tmp_path / "checkpoint"
     shutil.copytree(tiny_checkpoint.path, copy)
     with (copy / "model.safetensors").open("r+b") as stream:
@@ -157,15 +254,6 @@ def test_an_altered_checkpoint_is_refused(tiny_checkpoint: Artifact, tmp_path: P
     assert not (tmp_path / "bundle").exists()
 
 
-def test_an_architecture_without_fusions_is_said(plain: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="no graph fusions for mamba"):
-        fuse(plain, "mamba", 2, 32, tmp_path / "fused.onnx")
-
-
-def test_the_same_inputs_are_recognised(
-    exported_bundle: Artifact, tiny_checkpoint: Artifact, tiny_recipe: Path
-) -> None:
-    section = load_recipe(tiny_recipe).export
-    assert export.export_inputs(tiny_checkpoint, section) == read_artifact(exported_bundle.path).manifest.inputs
-    other = section.model_copy(update={"budget": 4.0})
-    assert export.export_inputs(tiny_checkpoint, other) != exported_bundle.manifest.inputs
+def test_a_shape_that_the_texts_never_have_is_refused(tiny_checkpoint: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="texts are cut at 32 tokens"):
+        export.export(tiny_checkpoint.path, tmp_path / "bundle", Export(at="1x128", max_latency_ms=5.0))

@@ -150,6 +150,14 @@ def test_an_unsupported_family_is_named_with_those_that_are_supported(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_attention_that_cannot_be_made_eager_is_refused(tmp_path: Path) -> None:
+    from transformers import BertForSequenceClassification
+
+    model = BertForSequenceClassification._from_config(tiny_model("bert").config, attn_implementation="sdpa")
+    with pytest.raises(ExportError, match='load it with attn_implementation="eager"'):
+        export_onnx(model, TASK, tmp_path / "model.onnx")
+
+
 def test_a_decoder_without_a_padding_token_is_refused(tmp_path: Path) -> None:
     model = tiny_model("gpt2")
     model.config.pad_token_id = None

@@ -52,7 +52,7 @@ def variants_plot(compression: Compression, budget: float | None) -> str:
         times = [x for x, _ in points]
         latency_axis(axes, "x", min(times, default=1.0), max(times, default=1.0), pad=0.16)
         axes.grid(visible=True, axis="x")
-        axes.set_xlabel("latency of one text, p50, ms")
+        axes.set_xlabel("latency, p50, ms")
         metric = shown[0].metric if shown else ""
         axes.set_ylabel(f"{formatting.metric_name(metric)} on dev")
         _place_names(figure, axes, [(variant.name, x, y) for variant, (x, y) in zip(shown, points, strict=True)])

@@ -1,0 +1,404 @@
+"""Students: smaller models cut out of the checkpoint and taught by it, each the start of the next.
+
+A link of the chain measures importance on training rows, takes out layers and then heads and neurons, and lets the
+rest recover by distillation (`export.pruning`, `export.distillation`). The dense model is asked once for everything it
+has to teach. Each student is kept as a folder:
+
+    checkpoint/      what `save_pretrained` writes and the tokenizer's files
+    logits/dev.npy   its own answers in fp32, that its quantized forms are held against
+    model.onnx       its graph, rewritten for inference
+    structure.json   how it was made
+
+Train teaches and ranks; dev is only looked at to report. The last weights are taken rather than the best on dev: the
+learning rate has fallen to nothing by then, and a choice by dev would flatter what the gate compares on dev.
+"""
+
+import dataclasses
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from export.calibration_texts import CALIBRATION_TEXTS, sample
+from export.candidates import Structure
+from export.distillation import Distillation, Teacher, distil, teach
+from export.graph import export_onnx, input_names, quietly
+from export.plans import DENSE, Cut
+from export.pruning import plan, prune, structure_of
+from export.rewrites import rewrite
+from export.source import Source
+from slipway.bundle import TOKENIZER, BundleSpec, Tokenization
+from slipway.progress import progress, say
+from slipway.recipe import Export
+
+FloatArray = npt.NDArray[np.float32]
+
+_STRUCTURE = "structure.json"
+_IMPORTANCE_ROWS = 768
+_ABLATION_ROWS = 256
+_BATCH = 32
+_LEARNING_RATE = 4e-4
+_MOST_EPOCHS = 8.0
+_TEACHING_SHARE = 0.5
+"""The teacher is asked for as many texts as this share of a chain's operations pays for."""
+_TOKEN_COUNT = 2
+"""A token stays if the training texts use it so often; see `export.vocabulary` for what each choice costs."""
+_MOST_STATE_BYTES = 2 << 30
+
+
+class Students:
+    """Makes the students of a search, or takes them from `folder` where they are finished."""
+
+    def __init__(
+        self,
+        source: Source,
+        section: Export,
+        unlabelled: Sequence[str],
+        folder: Path,
+        chain: Sequence[Cut],
+        deadline: float | None,
+    ) -> None:
+        self._source = source
+        self._section = section
+        self._folder = folder
+        self._deadline = deadline
+        self._unlabelled = list(unlabelled)
+        self._teacher: tuple[list[str], list[int | None], Teacher] | None = None
+        # How many texts the teacher is asked for depends on what is planned.
+        self._operations = max((cut.operations for cut in chain), default=1.0)
+
+    def make(self, cut: Cut, parent: Structure, *, seed: int) -> Structure:
+        """The student that `cut` makes of `parent`, trained from `seed`."""
+        name = cut.name if seed == self._section.seed else f"{cut.name}-seed{seed}"
+        finished = load(name, self._folder / name, self._source)
+        return finished or self._train(name, cut, parent, seed)
+
+    def adapt(self, parent: Structure) -> Structure:
+        """`parent` after quantization-aware fine-tuning, as a structure of its own."""
+        from export.qat import SETTINGS, quantization_aware
+        from slipway.predictor import Encoder
+        from slipway.pruned import load_classifier
+
+        name = f"{parent.name}-qat"
+        folder = self._folder / name
+        finished = load(name, folder, self._source)
+        if finished is not None:
+            return finished
+        model = load_classifier(parent.checkpoint or self._source.path)
+        files = parent.tokenizer.parent
+        texts, targets, teacher = self._taught()
+        settings = dataclasses.replace(SETTINGS, max_tokens=self._source.max_tokens)
+        encode = Encoder(parent.tokenizer, parent.spec.tokenization)
+        calibration = [encode([text]) for text in sample(self._source.train.texts, CALIBRATION_TEXTS, 0)]
+        work = self._folder / f"{name}.distillation"
+        adapted = quantization_aware(
+            model,
+            _tokenizer(files),
+            texts,
+            targets,
+            teacher,
+            calibration,
+            settings,
+            seed=self._section.seed,
+            work=work,
+            deadline=self._deadline,
+        )
+        how = {"from": parent.name, "quantization_aware": dataclasses.asdict(settings), "steps": adapted.curve.steps}
+        structure = write(name, adapted.model, files, how, self._source, folder)
+        shutil.rmtree(work, ignore_errors=True)
+        return structure
+
+    def _train(self, name: str, cut: Cut, parent: Structure, seed: int) -> Structure:
+        from slipway.pruned import load_classifier
+
+        folder = self._folder / name
+        say(f"  {name}: {_describe(cut)}")
+        model = load_classifier(parent.checkpoint or self._source.path)
+        tokenizer_files = parent.tokenizer.parent
+        how: dict[str, Any] = {"cut": dataclasses.asdict(cut), "from": parent.name, "seed": seed}
+        if cut.prune_vocabulary:
+            model, tokenizer_files, vocabulary = self._prune_vocabulary(model, tokenizer_files, folder)
+            how |= {"vocabulary": vocabulary}
+        else:
+            model, pruning = self._prune(model, cut, tokenizer_files)
+            how |= {"pruning": pruning}
+        texts, targets, teacher = self._taught()
+        settings = self._settings(model, cut, texts)
+        tokenizer = _tokenizer(tokenizer_files)
+        curve = distil(
+            model,
+            tokenizer,
+            texts,
+            targets,
+            teacher,
+            settings,
+            seed=seed,
+            work=self._folder / f"{name}.distillation",
+            deadline=self._deadline,
+        )
+        how |= {
+            "distillation": dataclasses.asdict(settings),
+            "texts": len(texts),
+            "unlabelled": sum(target is None for target in targets),
+            "steps": curve.steps,
+            "seconds": curve.seconds,
+            "texts_per_s": curve.texts_per_s,
+        }
+        structure = write(name, model, tokenizer_files, how, self._source, folder)
+        for leftover in (f"{name}.distillation", f"{name}.tokenizer"):
+            shutil.rmtree(self._folder / leftover, ignore_errors=True)
+        return structure
+
+    def _prune(self, model: Any, cut: Cut, tokenizer_files: Path) -> tuple[Any, dict[str, Any]]:
+        from export import importance
+        from slipway.pruned import shapes_of
+
+        tokenizer = _tokenizer(tokenizer_files)
+        with progress("Ranking heads, neurons and layers"):
+            batches = self._labelled_batches(tokenizer, _IMPORTANCE_ROWS)
+            structure = structure_of(model)
+            layers = None
+            wanted = max(1, round(len(structure.dense) * cut.layers))
+            if not structure.shares_layers and wanted < len(structure.layers):
+                required = [
+                    place for place, layer in enumerate(structure.layers) if layer.shape.source in structure.required
+                ]
+                few = batches[: max(1, _ABLATION_ROWS // _BATCH)]
+                layers = importance.eliminate(model, few, wanted, required=required)
+            ranked = importance.measure(model, batches)
+            chosen = plan(ranked, structure, compute=cut.compute, layers=layers)
+            pruned = prune(model, chosen)
+        shapes = [dataclasses.asdict(shape) for shape in shapes_of(pruned)]
+        return pruned, {"importance": "taylor", "compute": chosen.compute, "layers": shapes}
+
+    def _prune_vocabulary(self, model: Any, files: Path, folder: Path) -> tuple[Any, Path, dict[str, Any]]:
+        from export.vocabulary import coverage, prune_vocabulary, select_embeddings
+
+        vocabulary = prune_vocabulary(
+            files / TOKENIZER,
+            self._texts(),
+            min_count=_TOKEN_COUNT,
+            characters="seen-scripts",
+            keep=_named_tokens(files),
+        )
+        out = folder.with_name(f"{folder.name}.tokenizer")
+        vocabulary.save_tokenizer(files, out)
+        figures = dataclasses.asdict(coverage(files / TOKENIZER, vocabulary, self._source.dev.texts))
+        figures |= {"tokens": len(vocabulary.kept), "tokens_before": vocabulary.tokens_before}
+        return select_embeddings(model, vocabulary), out, figures
+
+    def _taught(self) -> tuple[list[str], list[int | None], Teacher]:
+        """Texts, their class numbers (None without) and the dense model's answers; asked once for a search."""
+        if self._teacher is None:
+            from slipway.pruned import load_classifier
+
+            model = load_classifier(self._source.path)
+            texts, targets = self._lesson(model)
+            file = self._folder / f"teacher-{len(texts)}.safetensors"
+            if file.exists():
+                answers = Teacher.read(file)
+            else:
+                layers = _kept_layers(model, len(texts))
+                answers = teach(
+                    model, _tokenizer(self._source.path), texts, max_tokens=self._source.max_tokens, layers=layers
+                )
+                file.parent.mkdir(parents=True, exist_ok=True)
+                answers.write(file)
+            self._teacher = texts, targets, answers
+        return self._teacher
+
+    def _texts(self) -> list[str]:
+        return [*self._source.train.texts, *self._unlabelled]
+
+    def _lesson(self, model: Any) -> tuple[list[str], list[int | None]]:
+        """As many texts as the plan pays for, drawn from train and the unlabelled ones alike."""
+        texts = self._texts()
+        targets: list[int | None] = [int(target) for target in self._source.train.targets]
+        targets += [None] * len(self._unlabelled)
+        structure = structure_of(model)
+        per_text = 2 * structure.multiply_adds(structure.dense) * _mean_tokens(self._source.path, texts, self._source)
+        most = max(256, int(_TEACHING_SHARE * self._operations / per_text))
+        if most >= len(texts):
+            return texts, targets
+        say(f"  distilling from {most:,} of {len(texts):,} texts, as many as this effort pays for")
+        chosen = sorted(np.random.default_rng(self._section.seed).permutation(len(texts))[:most].tolist())
+        return [texts[row] for row in chosen], [targets[row] for row in chosen]
+
+    def _settings(self, model: Any, cut: Cut, texts: Sequence[str]) -> Distillation:
+        from slipway.pruned import shapes_of
+
+        structure = structure_of(model)
+        shapes = shapes_of(model)
+        tokens = _mean_tokens(self._source.path, texts, self._source)
+        epoch = 6 * structure.multiply_adds(shapes) * tokens * len(texts)
+        _, _, teacher = self._taught()
+        last = len(structure.dense) - 1
+        # A student's layers are spread evenly over the teacher's, so that the last one learns from the last.
+        matched = {
+            layer: round((layer + 1) * (last + 1) / len(shapes)) - 1
+            for layer in range(len(shapes))
+            if not structure.shares_layers
+        }
+        return Distillation(
+            epochs=round(min(_MOST_EPOCHS, cut.operations / epoch), 3),
+            batch_size=_BATCH,
+            learning_rate=_LEARNING_RATE * min(1.0, math.sqrt(384 / model.config.hidden_size)),
+            layers={own: other for own, other in matched.items() if other in teacher.states},
+            max_tokens=self._source.max_tokens,
+        )
+
+    def _labelled_batches(self, tokenizer: Any, rows: int) -> list[dict[str, Any]]:
+        import torch
+
+        train = self._source.train
+        chosen = np.random.default_rng(self._section.seed).permutation(len(train.texts))[:rows]
+        order = sorted(chosen.tolist(), key=lambda row: len(train.texts[row]))
+        batches = []
+        for start in range(0, len(order), _BATCH):
+            part = order[start : start + _BATCH]
+            encoded = tokenizer(
+                [train.texts[row] for row in part],
+                truncation=True,
+                max_length=self._source.max_tokens,
+                padding=True,
+                return_tensors="pt",
+            )
+            batches.append({**encoded, "labels": torch.from_numpy(train.targets[part])})
+        # Not by length: the first few of these batches stand for all.
+        order_of_batches = np.random.default_rng(self._section.seed).permutation(len(batches))
+        return [batches[number] for number in order_of_batches]
+
+
+def dense_structure(source: Source, folder: Path) -> Structure:
+    """The checkpoint as it is, as a structure in `folder/dense`."""
+    from slipway.pruned import load_classifier
+
+    own = folder / DENSE
+    return load(DENSE, own, source) or write(
+        DENSE, load_classifier(source.path), source.path, {"structure": DENSE}, source, own
+    )
+
+
+def load(name: str, folder: Path, source: Source) -> Structure | None:
+    """The structure in `folder` if one was finished there, else None."""
+    if not (folder / _STRUCTURE).is_file():
+        return None
+    found = json.loads((folder / _STRUCTURE).read_text(encoding="utf-8"))
+    checkpoint = folder / "checkpoint"
+    return Structure(
+        name=name,
+        model=folder / "model.onnx",
+        tokenizer=folder / "tokenizer" / TOKENIZER,
+        spec=BundleSpec.model_validate(found["spec"]),
+        how=found["how"],
+        checkpoint=checkpoint if checkpoint.is_dir() else None,
+        dev_logits=source.dev_logits if name == DENSE else np.load(folder / "logits" / "dev.npy", allow_pickle=False),
+    )
+
+
+def write(name: str, model: Any, tokenizer_files: Path, how: dict[str, Any], source: Source, folder: Path) -> Structure:
+    """Write `model` as a structure: graph, tokenizer and, unless it is the dense one, weights and answers to dev."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        _copy_tokenizer(tokenizer_files, scratch / "tokenizer")
+        if name != DENSE:
+            model.save_pretrained(scratch / "checkpoint", safe_serialization=True)
+            _copy_tokenizer(tokenizer_files, scratch / "checkpoint")
+            (scratch / "logits").mkdir()
+            answers = _logits(model, tokenizer_files, source.dev.texts, source.max_tokens)
+            np.save(scratch / "logits" / "dev.npy", answers, allow_pickle=False)
+        with progress(f"Writing {name} as ONNX"):
+            plain = scratch / "plain.onnx"
+            export_onnx(model, source.task, plain)
+            how = how | {"rewrites": rewrite(plain, scratch / "model.onnx")}
+            plain.unlink()
+        spec = _spec(source, tokenizer_files, model, input_names(scratch / "model.onnx"))
+        written = {"how": how, "spec": spec.model_dump(mode="json")}
+        (scratch / _STRUCTURE).write_text(json.dumps(written, ensure_ascii=False, indent=2), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    structure = load(name, folder, source)
+    assert structure is not None, "it was just written"  # noqa: S101
+    return structure
+
+
+def student_logits(student: Structure, texts: Sequence[str]) -> FloatArray:
+    """Logits `[texts, labels]` of a student's PyTorch weights, fp32."""
+    from slipway.pruned import load_classifier
+
+    assert student.checkpoint is not None, "a student has weights of its own"  # noqa: S101
+    return _logits(load_classifier(student.checkpoint), student.checkpoint, texts, student.spec.tokenization.max_tokens)
+
+
+def _logits(model: Any, tokenizer_files: Path, texts: Sequence[str], max_tokens: int) -> FloatArray:
+    return teach(model, _tokenizer(tokenizer_files), texts, max_tokens=max_tokens, precision="fp32").logits
+
+
+def _spec(source: Source, tokenizer_files: Path, model: Any, inputs: list[str]) -> BundleSpec:
+    tokenizer = _tokenizer(tokenizer_files)
+    return BundleSpec(
+        name=source.checkpoint.manifest.name,
+        task=source.task,
+        labels=source.labels,
+        tokenization=Tokenization(
+            max_tokens=source.max_tokens,
+            pad_token=tokenizer.pad_token,
+            pad_id=tokenizer.pad_token_id if model.config.pad_token_id is None else model.config.pad_token_id,
+            pad_type_id=tokenizer.pad_token_type_id,
+            inputs=inputs,  # pydantic refuses one that it does not know
+        ),
+        targets={},
+        checks=[],
+    )
+
+
+def _tokenizer(files: Path) -> Any:
+    """The fast tokenizer in `files`, which pads batch by batch on purpose (the library would advise against it)."""
+    import transformers
+
+    with quietly():  # the class that its configuration names adds nothing to the file
+        tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(files, local_files_only=True)
+    tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
+    return tokenizer
+
+
+def _copy_tokenizer(files: Path, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json"):
+        if (files / name).is_file():
+            shutil.copyfile(files / name, out / name)
+
+
+def _named_tokens(files: Path) -> list[str]:
+    """Tokens that the tokenizer's configuration names, padding among them."""
+    tokenizer = _tokenizer(files)
+    return [token for token in tokenizer.all_special_tokens if token in tokenizer.get_vocab()]
+
+
+def _mean_tokens(files: Path, texts: Sequence[str], source: Source) -> float:
+    """Mean tokens of a text, from a thousand of them."""
+    few = list(texts[:: max(1, len(texts) // 1000)])
+    encoded = _tokenizer(files)(few, truncation=True, max_length=source.max_tokens)["input_ids"]
+    return float(np.mean([len(ids) for ids in encoded]))
+
+
+def _kept_layers(model: Any, texts: int) -> list[int]:
+    """Layers whose states are kept: all, or the last one where all would not fit into memory."""
+    count = int(model.config.num_hidden_layers)
+    total = 2 * texts * count * int(model.config.hidden_size)
+    return list(range(count)) if total <= _MOST_STATE_BYTES else [count - 1]
+
+
+def _describe(cut: Cut) -> str:
+    if cut.prune_vocabulary:
+        return "only the tokens of the training texts"
+    return f"{cut.compute:.0%} of the computation, {cut.layers:.0%} of the layers"
