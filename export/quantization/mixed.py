@@ -52,8 +52,8 @@ class Ranking:
 
 
 def rank(calibrated: Calibrated, calibration: Sequence[Batch]) -> Ranking:
-    """Measure every group of the products of `calibrated` on the first texts of `calibration`."""
-    texts = _first_texts(calibration)
+    """Measure every group of the products of `calibrated` on some texts of `calibration`."""
+    texts = _some_texts(calibration)
     exact = _logits(calibrated.proto, texts)
     groups: dict[str, list[str]] = {}
     for product in calibrated.found:
@@ -106,7 +106,7 @@ def _choose(
     ranking = rank(calibrated, calibration)
     if count is not None:
         return ranking.first(count)
-    texts = _first_texts(calibration)
+    texts = _some_texts(calibration)
     exact = _logits(calibrated.proto, texts)
     # Bisection: more groups in fp32 diverge less, all of them not at all.
     low, high = 0, len(ranking.groups)
@@ -117,10 +117,19 @@ def _choose(
     return ranking.first(low)
 
 
-def _first_texts(calibration: Sequence[Batch]) -> list[dict[str, npt.NDArray[np.int64]]]:
-    """`TEXTS` rows, as many of each batch as of any other: batches may be sorted by length."""
-    each = max(1, -(-TEXTS // max(1, len(calibration))))
-    return [{name: values[:each] for name, values in batch.items()} for batch in calibration]
+def _some_texts(calibration: Sequence[Batch]) -> list[dict[str, npt.NDArray[np.int64]]]:
+    """About `TEXTS` rows, evenly from all batches: these may be sorted by length, or of one text each."""
+    rows = sum(len(next(iter(batch.values()))) for batch in calibration)
+    step = max(1, rows // TEXTS)
+    chosen = []
+    passed = 0
+    for batch in calibration:
+        count = len(next(iter(batch.values())))
+        first = -passed % step
+        if first < count:
+            chosen.append({name: values[first::step] for name, values in batch.items()})
+        passed += count
+    return chosen
 
 
 def _logits(proto: Any, texts: Sequence[Batch]) -> FloatArray:

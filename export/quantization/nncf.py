@@ -22,6 +22,9 @@ from export.quantization.products import load_graph, products, weighted
 from export.quantization.ranges import Batch, require_texts
 from slipway.errors import ExportError
 
+TEXTS = 128
+"""Calibration texts that are taken, at even steps: NNCF runs them one at a time."""
+
 
 def quantize(model: Path, out: Path, calibration: Sequence[Batch], *, keep: Collection[str] = ()) -> Path:
     """Write NNCF's int8 form of the fp32 ONNX file `model` to `out`; nodes named in `keep` stay fp32.
@@ -32,6 +35,7 @@ def quantize(model: Path, out: Path, calibration: Sequence[Batch], *, keep: Coll
 
     require_texts(calibration)
     texts = [text for batch in calibration for text in _one_by_one(batch)]
+    texts = texts[:: -(-len(texts) // TEXTS)]
     proto = load_graph(model)
     chosen = {product.node for product in products(proto, keep)}
     left = {product.node for product in weighted(proto)} - chosen
