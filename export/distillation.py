@@ -5,6 +5,11 @@ of hidden states in the row that the head reads (PKD, Sun et al. 2019). A text w
 the first term, so unlabelled text of the domain is learned from like any other. The teacher's answers are computed once
 (export/teacher.py).
 
+MiniLM cut to 25 % of its computation in 4 layers, taught by 4,000 texts for 2 epochs, lost on 2,352 dev texts: by hard
+labels alone 7.5 points of macro-F1, by logits 6.8, with states by cosine 5.8, with states by relative squared distance
+6.9, by logits with dropout 9.1. One seed and ± 2 points each, so this is an order and no proof; dropout also takes time
+to draw, and is off by default (benchmarks/export/distillation.py).
+
 The loop that trains is export/learning.py. What keeps it quick: texts tokenized once, batches of similar length, bf16
 where native, the fused optimizer, token embeddings frozen (half of MiniLM's weights; a table shows few of them), the
 teacher's states as rows instead of tokens.
