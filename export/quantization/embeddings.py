@@ -6,10 +6,10 @@ whole table and then Gather, is folded back into an fp32 table by both engines w
 large in memory. Looking up first can't be folded, since it depends on the text. Half bytes are split by a division
 and `Floor` in fp32 rather than by bit operators, which are newer than some opsets and slower in ONNX Runtime.
 
-Prices: the lookup is some 2 % of a forward pass at 32×32 in 8 bits and 4 % in 4 bits. 8 bits lose nothing that was
-measurable (largest logit difference 0.02 on MiniLM); 4 bits cost 0.1 to 0.3 points of agreement. Tables that are
-sliced instead of looked up, and those of fewer than 2048 rows (positions), have 8 bits in either case: every text
-reads a position.
+Prices on MiniLM's 30,522 × 384: 8 bits leave 11.7 MB of 46.9 and lose nothing that was measurable; 4 bits leave 6.6
+MB, and agreement with fp32 falls from 99.6 % to 98.8 % (divergence 0.0004 to 0.0012, 500 texts), at 96 % of the speed
+on ONNX Runtime and 99 % on OpenVINO (32×32, one thread). Tables that are sliced instead of looked up, and those of
+fewer than 2048 rows (positions), have 8 bits in either case: every text reads a position.
 """
 
 from collections.abc import Mapping

@@ -1,10 +1,10 @@
 """Static int8 by NNCF, OpenVINO's own compressor, on the ONNX graph: SmoothQuant, fast bias correction, QDQ.
 
 It knows what OpenVINO's kernels take: residual additions read int8 too, and products of activations where a pattern
-allows. On MiniLM (500 dev texts) agreement with fp32 was 99.4 % and divergence 0.0007, between `static.py` with and
-without smoothing; 32×32 on one core, indicative: 965 sequences/s on OpenVINO (`static.py` 960) and 500 on ONNX
-Runtime (760), whose kernels for signed activations are slower. Calibration is one text at a time and takes some 30 s
-for 256 texts (10 s).
+allows. On MiniLM (500 dev texts) agreement with fp32 was 99.2 % and divergence 0.0006 (`static.py`: 99.6 % and
+0.0004); 32×32 on one thread of a shared Zen 5 machine, so indicative: 955 sequences/s on OpenVINO, as `static.py`,
+and 486 on ONNX Runtime (762), whose kernels for signed activations are slower. Calibration is one text at a time: 20
+s for 128 texts (8 s for 256).
 
 NNCF (and OpenVINO, which it imports) reports its use to a web service unless the package `openvino-telemetry` is
 missing, and looks once, when it is first imported; so that package is hidden before, for the life of the process.

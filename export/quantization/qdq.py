@@ -3,9 +3,9 @@
 These are standard operators, so the file runs anywhere, and ONNX Runtime, OpenVINO and TensorRT each turn
 `DequantizeLinear → MatMul` into their int8 kernel at load. Weights are symmetric int8 with a scale per output
 channel, −127 … 127. Activations are one of `ActivationType`: uint8 with a zero point uses all 256 levels on lopsided
-tensors, which those after a GELU are (on MiniLM, agreement with fp32 98.8 % against 96.6 % for symmetric int8), and
-ONNX Runtime's kernel for it is 1.5× as fast as that for signed ones on a machine with AVX-512 VNNI; OpenVINO runs
-both alike.
+tensors, which those after a GELU are (on MiniLM before smoothing, agreement with fp32 98.8 % against 96.6 % for
+symmetric int8), and ONNX Runtime's kernel for it is 1.5× as fast as that for signed ones on a machine with AVX-512
+VNNI; OpenVINO runs both alike.
 
 ONNX Runtime's `quantize_static` writes the same form; ours is used because it takes ranges from any calibrator,
 leaves biases and outputs in fp32 and names its nodes so that the steps after it find them.

@@ -2,9 +2,10 @@
 
 It is made for decoders of one token at a time, which wait for memory; an encoder's products wait for arithmetic,
 which stays fp32 or is rounded to int8 block by block inside the kernel. So these are rows of a comparison and for the
-smallest file: on MiniLM at 32×32, indicative, either ran at about the speed of fp32. The operator is ONNX Runtime's
-own domain (OpenVINO's reader knows it too, other engines don't). ONNX Runtime's `MatMulNBitsQuantizer` writes the
-same; it needs two more packages and a model whose weights fit its layout.
+smallest file: on MiniLM at 32×32, one thread, either ran at 0.9 times the speed of fp32 on ONNX Runtime and at that
+of fp32 on OpenVINO; agreement was 99.8 % in 8 bits (24 MB) and 94.6 % in 4 bits, embeddings included (14 MB). The
+operator is ONNX Runtime's own domain (OpenVINO's reader knows it too, other engines don't). ONNX Runtime's
+`MatMulNBitsQuantizer` writes the same; it needs two more packages and a model whose weights fit its layout.
 """
 
 from collections.abc import Collection, Sequence
