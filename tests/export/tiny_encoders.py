@@ -36,6 +36,7 @@ def write_encoder(out: Path, *, outlier: float = 1.0, seed: int = 0) -> Path:
             max_position_embeddings=64,
             num_labels=LABELS,
             initializer_range=0.1,
+            attn_implementation="eager",
         )
     ).eval()
     with torch.no_grad():
