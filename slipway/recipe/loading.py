@@ -2,7 +2,8 @@
 
 pydantic knows what is wrong but not where it stands in the file; the YAML library knows where everything stands but
 not what it means. The file is therefore composed once into nodes, from which both the values and the line of every
-field are taken. YAML's silent traps are errors here: a key given twice, an anchor or tag that builds objects.
+field are taken. YAML's silent traps are errors here: a key given twice, a tag that builds objects, an alias (`*name`), which can hold
+itself or grow a few lines into gigabytes.
 """
 
 import difflib
@@ -22,6 +23,9 @@ from slipway.errors import RecipeError
 from slipway.recipe.sections import Recipe
 
 Path_ = tuple[str | int, ...]
+
+_MAX_BYTES = 1_000_000
+"""Composing YAML takes half a minute for each 10 MB, and no recipe comes near one."""
 
 
 def load_recipe(file: Path) -> Recipe:
@@ -52,7 +56,7 @@ def recipe_schema() -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys and reads 1e-4 (YAML 1.2) as a number, 2024-01-01 and `no` as texts."""
+    """SafeLoader that refuses aliases and duplicate keys and reads 1e-4 (YAML 1.2) as a number, 2024-01-01 and `no` as texts."""
 
     # Its own table, or the base class's would be changed.
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
@@ -67,6 +71,14 @@ class _Loader(yaml.SafeLoader):
             return loader.construct_document(node)
         finally:
             loader.dispose()
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"'*{event.anchor}' repeats another value; write the value again", event.start_mark
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -85,13 +97,15 @@ for _tag, _pattern, _first in (
     ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
     ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    ("merge", r"^(?:<<)$", ["<"]),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 
 
 def _compose(file: Path) -> yaml.Node | None:
     try:
+        size = file.stat().st_size
+        if size > _MAX_BYTES:
+            raise RecipeError(f"{file} is {size / 1e6:.1f} MB; a recipe has at most 1 MB.")
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = difflib.get_close_matches(file.name, _siblings(file), n=1)
@@ -116,6 +130,10 @@ def _siblings(file: Path) -> list[str]:
 
 
 def _yaml_problem(file: Path, error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        before = file.read_text(encoding="utf-8")[: error.position]
+        line, column = before.count("\n") + 1, error.position - before.rfind("\n")
+        return f"{file}:{line}:{column}: a character that YAML doesn't allow: U+{error.character:04X}."
     mark = getattr(error, "problem_mark", None)
     where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
     return f"{where}: {getattr(error, 'problem', None) or error}."
@@ -138,7 +156,7 @@ def _anchor_files(values: dict[Any, Any], folder: Path) -> None:
 
 
 def _explain(file: Path, node: yaml.Node | None, problem: ErrorDetails) -> str:
-    location = tuple(part for part in problem["loc"] if not _is_union_arm(part))
+    location = problem.get("ctx", {}).get("field") or tuple(part for part in problem["loc"] if not _is_union_arm(part))
     field = ".".join(str(part) for part in location) or "recipe"
     line = _line_of(node, location)
     return f"{file}:{line}: {field}: {_reason(problem, location)}"
@@ -160,15 +178,21 @@ def _reason(problem: ErrorDetails, location: Path_) -> str:
         return "is required and is not there."
     if kind == "literal_error":
         allowed = [word.strip().strip("'") for word in context["expected"].replace(" or ", ", ").split(",")]
-        near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        return f"{shown} is not allowed; allowed: {', '.join(allowed)}.{hint}"
+        return _not_allowed(value, allowed)
+    if kind == "not_allowed":
+        return _not_allowed(context.get("value", value), context["allowed"])
     if kind == "value_error":
         return f"{str(context['error']).rstrip('.')}."
     if kind.endswith(("_type", "_parsing")):
         wanted = problem["msg"].removeprefix("Input ").replace("an object", "a mapping")
         return f"{shown} is {_type_name(value)}; {wanted}."
     return f"{shown}: {problem['msg'].removeprefix('Input ')}."
+
+
+def _not_allowed(value: Any, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"{_shorten(value)} is not allowed; allowed: {', '.join(allowed)}.{hint}"
 
 
 def _shorten(value: Any) -> str:

@@ -5,10 +5,12 @@ again.
 """
 
 import math
+import re
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from slipway.references import Reference
 from slipway.tasks import TASKS, get_task
@@ -17,9 +19,18 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadec
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
+_NAME = r"^[a-z][a-z0-9_-]{0,62}$"
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(_NAME, text):
+        raise ValueError(f"{text!r} is not a name; allowed: a letter of a-z, then up to 62 of a-z, 0-9, _ and -")
+    return text
+
+
 def _known_task(name: str) -> str:
     if name not in TASKS:
-        raise ValueError(f"is not a task; allowed: {', '.join(sorted(TASKS))}")
+        raise PydanticCustomError("not_allowed", "is not a task", {"allowed": sorted(TASKS)})
     return name
 
 
@@ -107,6 +118,10 @@ class Data(Section):
             raise ValueError(f"text and label name the same column {self.text!r}")
         if self.format == "ratings" and self.classes is None:
             raise ValueError("format 'ratings' needs classes (which range of the rating is which label)")
+        if self.format == "ratings" and self.time is not None:
+            raise ValueError("time is given, but format 'ratings' has no time column")
+        if self.subset is not None and self.format not in ("auto", "dataset"):
+            raise ValueError(f"subset chooses a part of a dataset; format {self.format!r} has none")
         if self.classes is not None:
             _check_ranges(self.classes)
         return self
@@ -275,7 +290,7 @@ class LoadTest(Section):
 class Recipe(Section):
     """Everything about a run."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+    name: Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": _NAME})]
     """Names the run's folder and the served model."""
     task: Annotated[str, AfterValidator(_known_task)] = "sequence-classification"
     """What is learned: one label for a text."""
@@ -293,9 +308,8 @@ class Recipe(Section):
         allowed = get_task(self.task).metrics
         for section, metric in (("train", self.train.metric), ("export", self.export.metric)):
             if metric not in allowed:
-                raise ValueError(
-                    f"{section}.metric {metric!r} is not a metric of {self.task}; allowed: {', '.join(allowed)}"
-                )
+                context = {"field": (section, "metric"), "value": metric, "allowed": list(allowed)}
+                raise PydanticCustomError("not_allowed", "is not a metric of the task", context)
         return self
 
     def stage_inputs(self, stage: str) -> dict[str, Any]:

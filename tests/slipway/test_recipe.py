@@ -66,7 +66,8 @@ def test_the_recipe_of_the_demo_is_valid() -> None:
             ("epochs: 2", "precision: fp23"),
             ['"fp23" is not allowed; allowed: auto, fp32, bf16.', "Did you mean fp32?"],
         ),
-        (("epochs: 2", "metric: f1"), ["train.metric 'f1'", "allowed: accuracy, macro_f1, mcc"]),
+        (("epochs: 2", "metric: f1"), ['recipe.yaml:8: train.metric: "f1"', "allowed: accuracy, macro_f1, mcc"]),
+        (("epochs: 2", "metric: acuracy"), ["Did you mean accuracy?"]),
         (("label: stars", "label: text"), ["recipe.yaml:4: data:", "same column 'text'"]),
         (("label: stars", "format: ratings"), ["data:", "needs classes"]),
         (("label: stars", "classes: {a: [0, 2], b: [1, 3]}"), ["classes 'a' and 'b' overlap"]),
@@ -81,8 +82,17 @@ def test_the_recipe_of_the_demo_is_valid() -> None:
         ),
         (("file:base", "hub:org/name"), ["has no revision"]),
         (("file:base", "pypi:name==1/model"), ["base: pypi:name==1/model needs a sha256"]),
-        (("name: reviews", "name: My Reviews!"), ["recipe.yaml:1: name"]),
-        (("name: reviews", "task: classify"), ["task", "allowed: sequence-classification"]),
+        (("name: reviews", "name: My Reviews!"), ["recipe.yaml:1: name", "My Reviews!", "a-z, 0-9, _ and -"]),
+        (("name: reviews", "task: classify"), ['task: "classify" is not', "allowed: sequence-classification"]),
+        (("label: stars", "format: csv\n  subset: en"), ["recipe.yaml:4: data: subset", "dataset", "csv"]),
+        (
+            ("label: stars", "format: ratings\n  classes: {a: [0, 2], b: [2, 3]}\n  time: when"),
+            ["data: time is given, but format 'ratings' has no time column"],
+        ),
+        (("train:", "export: &it {budget: 1}\ntrain: *it"), ["recipe.yaml:8:8: '*it'", "write the value again"]),
+        (("train:\n  epochs: 2", "train: &it\n  epochs: *it"), ["recipe.yaml:8:11: '*it'"]),
+        (("epochs: 2", "<<: {epochs: 2}"), ["recipe.yaml:8: train.<<: unknown field"]),
+        (("epochs: 2", "epochs: \0"), ["recipe.yaml:8:11: a character that YAML doesn't allow: U+0000."]),
         (("name: reviews\n", ""), ["name: is required"]),
         (("base:\n  model: file:base\n", ""), ["base: is required"]),
         (("epochs: 2", "epochs: 2\n  epochs: 3"), ["recipe.yaml:9", "'epochs' is given twice"]),
@@ -112,6 +122,15 @@ def test_a_recipe_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     file.write_bytes("name: café".encode("latin-1"))
     with pytest.raises(RecipeError, match="not UTF-8"):
         load_recipe(file)
+
+
+def test_a_file_too_large_to_be_a_recipe_is_refused_unread(tmp_path: Path) -> None:
+    problem = problem_of(tmp_path, RECIPE + "# a table, perhaps\n" * 60_000)
+    assert "is 1.1 MB; a recipe has at most 1 MB" in problem
+
+
+def test_every_problem_is_one_line(tmp_path: Path) -> None:
+    assert len(problem_of(tmp_path, "name: a\0b").splitlines()) == 1
 
 
 def test_a_missing_recipe_gets_the_nearest_name(tmp_path: Path) -> None:
