@@ -162,7 +162,7 @@ def _quantize(trial: Trial, structure: Structure, out: Path, calibration: Sequen
 
     precision, quantizer = trial.precision, QUANTIZERS[trial.precision.quantizer]
     encode = Encoder(structure.tokenizer, structure.spec.tokenization)
-    batches = [encode([text]) for text in calibration] if quantizer.needs_calibration else []
+    batches = [encode([text]) for text in calibration]
     quantizer.quantize(structure.model, out, batches)
     return {
         "structure": structure.how,

@@ -157,39 +157,6 @@ def _equal_lengths() -> Iterator[None]:
             setattr(module, name, original)
 
 
-def fuse(model: Path, architecture: str, heads: int, hidden: int, out: Path) -> Path:
-    """Fuse the graph of `model` for an `architecture` (a config's `model_type`) and write it to `out`.
-
-    The same fusions also happen when ONNX Runtime loads the plain graph, so this buys load time rather than latency.
-
-    Raises `ExportError` if the optimizer has no fusions for it.
-    """
-    from onnxruntime.transformers import optimizer
-
-    known = {"bert", "gpt2", "bart", "clip", "t5", "vit"}
-    # Encoders that differ from BERT by their embeddings or position scheme only.
-    like_bert = {
-        "roberta",
-        "xlm-roberta",
-        "camembert",
-        "distilbert",
-        "electra",
-        "albert",
-        "mpnet",
-        "deberta",
-        "deberta-v2",
-    }
-    family = architecture if architecture in known else "bert" if architecture in like_bert else None
-    if family is None:
-        raise ExportError(f"there are no graph fusions for {architecture}")
-    with quietly():
-        optimized = optimizer.optimize_model(
-            str(model), model_type=family, num_heads=heads, hidden_size=hidden, opt_level=0
-        )
-        optimized.save_model_to_file(str(out))
-    return out
-
-
 def input_names(model: Path) -> list[str]:
     """Names of the graph's inputs, in order."""
     import onnx

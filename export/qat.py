@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from export.distillation import Curve, Distillation, Teacher, distil
 from export.quantization.ranges import Activation, FloatArray, require_texts
-from export.quantization.smooth import _best_scale
+from export.quantization.smooth import best_scale
 from slipway.errors import ExportError
 
 Batch = Mapping[str, npt.NDArray[np.int64]]
@@ -151,7 +151,7 @@ def calibrate(model: Any, calibration: Sequence[Batch], *, keep: Collection[str]
     grids: dict[str, Grid] = {}
     for first, names in readers.items():
         weights = [_inputs_first(products[name]).detach().float().cpu().numpy() for name in names]
-        scale = _best_scale(seen[first], np.concatenate(weights, axis=1))
+        scale = best_scale(seen[first], np.concatenate(weights, axis=1))
         scale = np.ones(len(weights[0]), dtype=np.float32) if scale is None else scale
         low, high = float((seen[first].low / scale).min()), float((seen[first].high / scale).max())
         grids |= dict.fromkeys(names, Grid(min(0.0, low), max(0.0, high), scale))

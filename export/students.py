@@ -44,6 +44,7 @@ _IMPORTANCE_ROWS = 768
 _ABLATION_ROWS = 256
 _BATCH = 32
 _LEARNING_RATE = 4e-4
+_STATE_WEIGHT = 10.0
 _MOST_EPOCHS = 8.0
 _TEACHING_SHARE = 0.5
 """The teacher is asked for as many texts as this share of a chain's operations pays for."""
@@ -250,6 +251,7 @@ class Students:
             batch_size=_BATCH,
             learning_rate=_LEARNING_RATE * min(1.0, math.sqrt(384 / model.config.hidden_size)),
             layers={own: other for own, other in matched.items() if other in teacher.states},
+            state_weight=_STATE_WEIGHT,
             max_tokens=self._source.max_tokens,
         )
 
@@ -317,7 +319,8 @@ def write(name: str, model: Any, tokenizer_files: Path, how: dict[str, Any], sou
         with progress(f"Writing {name} as ONNX"):
             plain = scratch / "plain.onnx"
             export_onnx(model, source.task, plain)
-            how = how | {"rewrites": rewrite(plain, scratch / "model.onnx")}
+            assuming = {"token_types"} if _types_are_zero(tokenizer_files, source) else set()
+            how = how | {"rewrites": rewrite(plain, scratch / "model.onnx", assuming=assuming)}
             plain.unlink()
         spec = _spec(source, tokenizer_files, model, input_names(scratch / "model.onnx"))
         written = {"how": how, "spec": spec.model_dump(mode="json")}
@@ -376,6 +379,12 @@ def _copy_tokenizer(files: Path, out: Path) -> None:
     for name in (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json"):
         if (files / name).is_file():
             shutil.copyfile(files / name, out / name)
+
+
+def _types_are_zero(files: Path, source: Source) -> bool:
+    """Whether the tokenizer gives token type 0 to every token of a text, as it does where a text is not a pair."""
+    encoded = _tokenizer(files)(["", *source.dev.texts[:100]], truncation=True, max_length=source.max_tokens)
+    return not any(any(row) for row in encoded.get("token_type_ids", []))
 
 
 def _named_tokens(files: Path) -> list[str]:

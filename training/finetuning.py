@@ -14,22 +14,20 @@ and slower than fp32. Weights and optimizer stay fp32 (autocast). Batches are dr
 mean of 25 tokens, padding to the longest of 32 random texts is 40 % of all tokens.
 """
 
-import contextlib
 import math
 import os
 import shutil
-import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
+from slipway.interruption import interruptible
 from slipway.progress import Advance, progress, say
 from slipway.recipe import Train
 from slipway.tasks import get_task
@@ -127,7 +125,7 @@ def fine_tune(
         return {name: value for name, value in metrics.items() if isinstance(value, float)}
 
     resume_from = _last_whole_checkpoint(work)
-    with progress("Fine-tuning", total_steps) as advance, _interruptible() as interrupted:
+    with progress("Fine-tuning", total_steps) as advance, interruptible() as interrupted:
         reporter = _reporter(advance, interrupted, resumed_at=_step_of(resume_from) if resume_from else 0)
         trainer = transformers.Trainer(
             model=base.model,
@@ -217,29 +215,6 @@ def _reporter(advance: Advance, interrupted: threading.Event, *, resumed_at: int
             (Path(arguments.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
 
     return Reporter()
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C (or SIGTERM) into a request to stop; the second one interrupts as usual."""
-    requested = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield requested
-        return
-    before: dict[signal.Signals, Callable[[int, FrameType | None], Any] | int | None] = {}
-
-    def request(number: int, _frame: FrameType | None) -> None:
-        requested.set()
-        say("Stopping after this step; press Ctrl-C again to stop at once")
-        signal.signal(number, signal.default_int_handler)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, request)
-    try:
-        yield requested
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _last_whole_checkpoint(work: Path) -> Path | None:

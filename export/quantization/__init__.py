@@ -24,7 +24,7 @@ from export.quantization.embeddings import quantize_tables
 from export.quantization.ranges import Batch
 from slipway.bundle import EngineName
 
-__all__ = ["QUANTIZERS", "Quantize", "Quantizer", "quantize_int8"]
+__all__ = ["QUANTIZERS", "Quantize", "Quantizer"]
 
 
 class Quantize(Protocol):
@@ -89,8 +89,3 @@ _ALL = (
 )
 
 QUANTIZERS: dict[str, Quantizer] = {quantizer.name: quantizer for quantizer in _ALL}
-
-
-def quantize_int8(model: Path, out: Path) -> Path:
-    """Write the dynamically quantized form of the ONNX file `model` to `out`."""
-    return dynamic.quantize(model, out)

@@ -11,7 +11,6 @@ missing, and looks once, when it is first imported; so that package is hidden be
 """
 
 import logging
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,6 @@ def _one_by_one(batch: Batch) -> Iterator[dict[str, Any]]:
 
 def _silent_nncf() -> Any:
     """The package, without its telemetry and its log."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing it raises ImportError
     import nncf
     from nncf.telemetry import decorator, wrapper
 

@@ -39,7 +39,7 @@ def smooth(proto: Any, found: Sequence[Product], seen: Mapping[str, Activation])
         matrices = {product.weight: numpy_helper.to_array(weights[product.weight]) for product in group}
         if any(_readers(proto, weight) > sum(product.weight == weight for product in group) for weight in matrices):
             continue  # shared weights would need one scale for several activations
-        scale = _best_scale(seen[name], np.concatenate(list(matrices.values()), axis=1))
+        scale = best_scale(seen[name], np.concatenate(list(matrices.values()), axis=1))
         if scale is None:
             continue
         scales[name] = scale
@@ -55,7 +55,11 @@ def _readers(proto: Any, tensor: str) -> int:
     return sum(name == tensor for node in proto.graph.node for name in node.input)
 
 
-def _best_scale(activation: Activation, matrix: FloatArray) -> FloatArray | None:
+def best_scale(activation: Activation, matrix: FloatArray) -> FloatArray | None:
+    """What each channel of `activation` is best divided by, `[inputs]`, before the product with `matrix`.
+
+    `matrix` is `[inputs, outputs]`. None if dividing by nothing loses least.
+    """
     low, high = activation.low, activation.high
     peak = np.maximum(np.maximum(-low, high), 1e-5)
     weight_peak = np.maximum(np.abs(matrix).max(1), 1e-5)
