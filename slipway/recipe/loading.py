@@ -2,8 +2,8 @@
 
 pydantic knows what is wrong but not where it stands in the file; the YAML library knows where everything stands but
 not what it means. The file is therefore composed once into nodes, from which both the values and the line of every
-field are taken. YAML's silent traps are errors here: a key given twice, a tag that builds objects, an alias (`*name`), which can hold
-itself or grow a few lines into gigabytes.
+field are taken. YAML's silent traps are errors here: a key given twice, a tag that builds objects, an alias (`*name`),
+which can hold itself or grow a few lines into gigabytes.
 """
 
 import difflib
@@ -56,7 +56,7 @@ def recipe_schema() -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses aliases and duplicate keys and reads 1e-4 (YAML 1.2) as a number, 2024-01-01 and `no` as texts."""
+    """SafeLoader that refuses aliases and keys given twice, and reads 1e-4 (YAML 1.2) as a number, `no` as a text."""
 
     # Its own table, or the base class's would be changed.
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
@@ -74,7 +74,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(
                 None, None, f"'*{event.anchor}' repeats another value; write the value again", event.start_mark
             )
@@ -176,23 +176,20 @@ def _reason(problem: ErrorDetails, location: Path_) -> str:
         return f"unknown field.{hint} Allowed: {', '.join(allowed)}."
     if kind == "missing":
         return "is required and is not there."
-    if kind == "literal_error":
-        allowed = [word.strip().strip("'") for word in context["expected"].replace(" or ", ", ").split(",")]
-        return _not_allowed(value, allowed)
-    if kind == "not_allowed":
-        return _not_allowed(context.get("value", value), context["allowed"])
+    if kind in ("literal_error", "not_allowed"):
+        allowed = context.get("allowed") or [
+            word.strip().strip("'") for word in context["expected"].replace(" or ", ", ").split(",")
+        ]
+        value = context.get("value", value)
+        near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        return f"{_shorten(value)} is not allowed; allowed: {', '.join(allowed)}.{hint}"
     if kind == "value_error":
         return f"{str(context['error']).rstrip('.')}."
     if kind.endswith(("_type", "_parsing")):
         wanted = problem["msg"].removeprefix("Input ").replace("an object", "a mapping")
         return f"{shown} is {_type_name(value)}; {wanted}."
     return f"{shown}: {problem['msg'].removeprefix('Input ')}."
-
-
-def _not_allowed(value: Any, allowed: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return f"{_shorten(value)} is not allowed; allowed: {', '.join(allowed)}.{hint}"
 
 
 def _shorten(value: Any) -> str:
