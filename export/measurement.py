@@ -37,7 +37,7 @@ Run = Callable[[Batch], Any]
 _TURN_S = 0.03
 _LONGEST_TURN = 10
 _FEWEST_TURNS = 5
-_MOST_TURNS = 60
+_MOST_TURNS = 30
 
 
 @dataclass(frozen=True, order=True)

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export import candidates, speed
+from export.agenda import Agenda, cut_seconds, trial_seconds
 from export.calibration_texts import CALIBRATION_TEXTS, sample
 from export.candidates import Candidate, Structure
 from export.gate import choose, judge
@@ -42,6 +43,7 @@ from slipway.recipe import Export
 
 FloatArray = npt.NDArray[np.float32]
 
+_SPEEDS = "speeds"
 _HOPELESS = 3.0
 """A chain ends after a student that lost more than this many times what may be lost."""
 
@@ -85,6 +87,22 @@ class _Search:
         self._chain = cuts(section)
         self._students = Students(source, section, unlabelled, work / "structures", self._chain, self._deadline)
         self._found: list[Candidate] = []
+        self._agenda = self._planned()
+
+    def _planned(self) -> Agenda:
+        agenda = Agenda()
+        self._plan_trials(agenda, DENSE)
+        for cut in self._chain:
+            agenda.add(cut.name, cut_seconds(cut))
+            self._plan_trials(agenda, cut.name)
+        agenda.add(_SPEEDS, speed.seconds(self._section))
+        return agenda
+
+    def _plan_trials(self, agenda: Agenda, structure: str) -> None:
+        from export.quantization import QUANTIZERS
+
+        for trial in trials(self._section, structure, QUANTIZERS):
+            agenda.add(trial.name, trial_seconds(trial.precision.quantizer))
 
     def run(self) -> Outcome:
         dense = dense_structure(self._source, self._work / "structures")
@@ -95,6 +113,7 @@ class _Search:
             if self._is_late(cut.name):
                 break
             student = self._students.make(cut, parent, seed=self._section.seed)
+            self._agenda.finish(cut.name)
             made.append((student, _Link(cut, parent)))
             self._make(student)
             if self._is_hopeless(student):
@@ -114,12 +133,13 @@ class _Search:
             return
         jobs = {trial: self._job(trial, structure) for trial in planned}
         for trial, result in run_jobs(jobs, self._section.jobs):
+            self._agenda.finish(trial.name)
             if isinstance(result, ExportError):
                 say(f"  {trial.name} is left out: {result}")
                 continue
             self._found.append(result)
             lost = loss_points(self._source, result.logits, self._section.metric)
-            say(f"  {trial.name}: {lost:+.2f} points lost, {result.model.stat().st_size / 1e6:.1f} MB")
+            say(f"  {trial.name}: {lost:+.2f} points lost, {result.model.stat().st_size / 1e6:.1f} MB ({self._agenda})")
         order = {trial: place for place, trial in enumerate(planned)}
         self._found.sort(key=lambda each: order.get(each.trial, -1))
 

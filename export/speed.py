@@ -7,14 +7,16 @@ candidates for it have no speeds, and are chosen by size among those that pass.
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from export import roofline
 from export.candidates import Candidate, Structure
 from export.measurement import SHAPES, Corpus, Run, Shape, speeds, torch_model
-from export.memory import session_memory, torch_memory
+from export.memory import Memory, session_memory, torch_memory
 from export.source import Source
 from slipway.bundle import Speed
 from slipway.engines import open_session
@@ -60,6 +62,11 @@ class Speeds:
         return {str(shape): speed for shape, speed in self.by_shape.get(name, {}).items()}
 
 
+def seconds(section: Export) -> float:
+    """About how long a comparison takes."""
+    return _SECONDS[section.effort]
+
+
 def require_shape(section: Export, max_tokens: int) -> None:
     """Raises `ExportError` if texts are never as long as the shape at which latency decides."""
     if Shape.parse(section.at).tokens > max_tokens:
@@ -80,7 +87,7 @@ def compare(source: Source, dense: Structure, found: Sequence[Candidate], sectio
     shapes = sorted({*(shape for shape in SHAPES if shape.tokens <= longest), decides})
     groups = list(_groups(found))
     for group in groups:
-        _measure(source, dense, group, shapes, section, _SECONDS[section.effort] / len(groups), result)
+        _measure(source, dense, group, shapes, section, seconds(section) / len(groups), result)
     _add_memory(source, dense, found, section, result)
     _add_roofline(found, section, result)
     return result
@@ -92,7 +99,7 @@ def _measure(
     group: Sequence[Candidate],
     shapes: Sequence[Shape],
     section: Export,
-    seconds: float,
+    budget_s: float,
     into: Speeds,
 ) -> None:
     from slipway.pruned import load_classifier
@@ -103,7 +110,7 @@ def _measure(
         runs[PYTORCH] = stack.enter_context(torch_model(load_classifier(source.path), section.threads))
         for each in group:
             runs[each.trial.name] = open_session(each.model, each.target).run
-        measured = speeds(runs, shapes, corpora, budget_s=seconds)
+        measured = speeds(runs, shapes, corpora, budget_s=budget_s)
     for name, by_shape in measured.items():
         into.by_shape[name] = {
             shape: Speed(p50_ms=one.p50_ms, p95_ms=one.p95_ms, sequences_per_s=one.sequences_per_s)
@@ -133,14 +140,18 @@ def _corpus(source: Source, structure: Structure) -> Corpus:
 
 
 def _add_memory(source: Source, dense: Structure, found: Sequence[Candidate], section: Export, into: Speeds) -> None:
+    """Memory of each; several at a time, as each is measured in a process of its own and time doesn't matter."""
     shape = Shape(_LARGEST.batch, min(_LARGEST.tokens, source.max_tokens))
-    with progress("Measuring memory", len(found) + 1) as advance:
-        batch = _corpus(source, dense).batch(shape)
-        into.memory_mb[PYTORCH] = torch_memory(source.path, batch, threads=section.threads).peak_mb
-        advance()
-        for each in found:
-            batch = _corpus(source, each.structure).batch(shape)
-            into.memory_mb[each.trial.name] = session_memory(each.model, each.target, batch).peak_mb
+    batches = {each.structure.name: _corpus(source, each.structure).batch(shape) for each in found}
+    batches.setdefault(dense.name, _corpus(source, dense).batch(shape))
+    jobs: dict[str, Callable[[], Memory]] = {
+        PYTORCH: partial(torch_memory, source.path, batches[dense.name], threads=section.threads)
+    }
+    for each in found:
+        jobs[each.trial.name] = partial(session_memory, each.model, each.target, batches[each.structure.name])
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, progress("Measuring memory", len(jobs)) as advance:
+        for name, memory in zip(jobs, pool.map(lambda job: job(), jobs.values()), strict=True):
+            into.memory_mb[name] = memory.peak_mb
             advance()
 
 
