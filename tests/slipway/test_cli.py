@@ -122,6 +122,27 @@ def test_an_artifact_of_the_wrong_kind(tiny_checkpoint: Artifact) -> None:
 def test_a_wrong_option_is_told_like_a_wrong_field(exported_bundle: Artifact) -> None:
     assert_one_line(slipway("loadtest", exported_bundle.path, "--rate", "-5"), "--rate", "greater than 0")
     assert_one_line(slipway("loadtest", exported_bundle.path, "--slo", "p99"), "--slo", "NAME=LIMIT")
+    assert_one_line(
+        slipway("loadtest", exported_bundle.path, "--slo", "p98=3"), "p98", "p50_ms, p95_ms, p99_ms, error_rate"
+    )
+    assert_one_line(
+        slipway("loadtest", exported_bundle.path, "--protocol", "grpc", "--protocol", "grpc"), "error: protocols names"
+    )
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(workshop: Path) -> None:
+    (workshop / "file").touch()
+    (workshop / "mine").mkdir()
+    (workshop / "mine" / "thesis.txt").touch()
+    for out, reason in (
+        ("file", "is not an artifact"),
+        ("file/deep", "is not a folder"),
+        ("mine", "is not an artifact"),
+    ):
+        result = slipway("train", workshop / "tiny.yaml", "--out", workshop / out)
+        assert_one_line(result, out, reason)
+        assert "Data:" not in result.stderr
+    assert [entry.name for entry in (workshop / "mine").iterdir()] == ["thesis.txt"]
 
 
 def test_a_mistyped_command_does_not_look_like_a_missed_objective() -> None:
@@ -138,6 +159,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting needs root")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_read_only_place_is_refused_before_the_work(workshop: Path, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    result = slipway("train", workshop / "tiny.yaml", "--out", small_disk / "checkpoint")
+    assert_one_line(result, str(small_disk), "is read-only")
+    assert "Data:" not in result.stderr
 
 
 @pytest.mark.slow

@@ -63,6 +63,15 @@ def test_a_second_run_reuses_everything_and_says_so(workshop: Path, tiny_recipe:
     assert "making" not in result.stderr
 
 
+def test_two_runs_at_once_make_everything_once(tiny_recipe: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "slipway", "run", str(tiny_recipe)]
+    runs = [subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [run.communicate()[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    for stage in ("train", "export", "loadtest", "report"):
+        assert sorted(text.count(f"{stage}: making") for text in said) == [0, 1]
+
+
 def test_force_makes_a_stage_again_and_all_after_it(workshop: Path, tiny_recipe: Path) -> None:
     result = slipway("run", tiny_recipe, "--force", "loadtest", cwd=workshop)
     assert "export: reusing" in result.stderr
