@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from export.rewrites.dimensions import Dim, Shape, broadcast, solve_reshape
 from export.rewrites.onnx_graph import OnnxGraph
-from export.rewrites.symbolic_shapes import BROADCAST, ELEMENTWISE, Dim, Shape, broadcast, infer, solve_reshape
+from export.rewrites.symbolic_shapes import BROADCAST, ELEMENTWISE, infer
 
 _MOST_BYTES = 2**22
 """A larger constant (a mask of all positions with all positions) is left to be computed."""
@@ -36,16 +37,16 @@ def _fold_shapes(graph: OnnxGraph) -> int:
         if output in graph.outputs:
             continue
         source = known.shapes.get(node.input[0]) if node.input else None
-        contents = known.contents.get(output)
-        if contents is not None and len(node.output) == 1 and all(isinstance(element, int) for element in contents):
+        elements = known.elements.get(output)
+        if elements is not None and len(node.output) == 1 and all(isinstance(element, int) for element in elements):
             shape = known.shapes.get(output)
             if shape is None or not all(isinstance(dim, int) for dim in shape):
                 continue
-            value = np.array(contents, dtype=_integer_type(node, graph)).reshape([int(dim or 0) for dim in shape])
+            value = np.array(elements, dtype=_integer_type(node, graph)).reshape([int(dim or 0) for dim in shape])
             graph.replace(output, graph.add_constant(value, output))
             changed += 1
         elif node.op_type == "Reshape" and node.input[1] not in graph.constants and source is not None:
-            target = _constant_target(source, known.contents.get(node.input[1]))
+            target = _constant_target(source, known.elements.get(node.input[1]))
             if target is not None:
                 node.input[1] = graph.add_constant(np.array(target, dtype=np.int64), output)
                 changed += 1
@@ -64,12 +65,12 @@ def _read_axes_from_inputs(graph: OnnxGraph) -> None:
     vectors: dict[str, str] = {}
     zero = graph.add_constant(np.array([0], dtype=np.int64), "axis")
     for node in list(graph.nodes):
-        contents, shape = known.contents.get(node.output[0]), known.shapes.get(node.output[0])
-        if contents is None or len(contents) != 1 or contents[0] not in lengths or shape not in {(), (1,)}:
+        elements, shape = known.elements.get(node.output[0]), known.shapes.get(node.output[0])
+        if elements is None or len(elements) != 1 or elements[0] not in lengths or shape not in {(), (1,)}:
             continue
         if _integer_type(node, graph) != np.int64:
             continue
-        dim = str(contents[0])
+        dim = str(elements[0])
         if dim not in vectors:
             name, axis = lengths[dim]
             vectors[dim] = graph.add_node("Shape", [name], dim, start=axis, end=axis + 1).output[0]

@@ -20,8 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from export.rewrites.onnx_graph import OnnxGraph, attribute
-from export.rewrites.symbolic_shapes import BROADCAST, ELEMENTWISE, Shape, factors
+from export.rewrites.attributes import attribute_of
+from export.rewrites.dimensions import Shape, factors
+from export.rewrites.onnx_graph import OnnxGraph
+from export.rewrites.symbolic_shapes import BROADCAST, ELEMENTWISE
 
 Operands = list[tuple[int, int]]
 """Inputs of a node that must be narrowed, each with its axis."""
@@ -53,7 +55,7 @@ def _selection(node: Any, graph: OnnxGraph, shapes: dict[str, Shape]) -> _Select
     shape, index = shapes.get(node.input[0]), graph.constants.get(node.input[1])
     if shape is None or len(shape) != 3 or index is None or index.ndim or int(index) not in {0, -1}:
         return None  # any other index would have to become 0
-    axis = attribute(node, "axis", 0) % 3
+    axis = attribute_of(node, "axis", 0) % 3
     return _Selection(node, axis, int(index)) if axis == 1 and isinstance(shape[1], str) else None
 
 
@@ -112,7 +114,7 @@ class _Narrowing:
             if (
                 reader.op_type == "Gather"
                 and number == 0
-                and attribute(reader, "axis", 0) == axis
+                and attribute_of(reader, "axis", 0) == axis
                 and len(demands) == 1
             ):
                 continue  # the selection itself: a slice before it would be the same again
@@ -147,7 +149,7 @@ def _elementwise_operands(shape: Shape | None, result: Shape | None, axis: int) 
 def _first(node: Any, axis: int, graph: OnnxGraph, shapes: dict[str, Shape]) -> Operands | None:  # noqa: ARG001
     """Row-wise operators along one axis: their `axis` attribute (by default the last) must be another one."""
     rank = len(shapes.get(node.input[0], ()))
-    own = attribute(node, "axis", -1)
+    own = attribute_of(node, "axis", -1)
     if not rank:
         return None
     alike = axis < own % rank if node.op_type == "LayerNormalization" else axis != own % rank
@@ -166,19 +168,19 @@ def _matmul(node: Any, axis: int, graph: OnnxGraph, shapes: dict[str, Shape]) ->
 
 def _gemm(node: Any, axis: int, graph: OnnxGraph, shapes: dict[str, Shape]) -> Operands | None:  # noqa: ARG001
     bias = shapes.get(node.input[2], ()) if len(node.input) > 2 else ()
-    plain = axis == 0 and not attribute(node, "transA", 0) and (len(bias) < 2 or bias[0] == 1)
+    plain = axis == 0 and not attribute_of(node, "transA", 0) and (len(bias) < 2 or bias[0] == 1)
     return [(0, 0)] if plain else None
 
 
 def _transpose(node: Any, axis: int, graph: OnnxGraph, shapes: dict[str, Shape]) -> Operands | None:  # noqa: ARG001
-    order = attribute(node, "perm")
+    order = attribute_of(node, "perm")
     return None if order is None else [(0, order[axis])]
 
 
 def _reshape(node: Any, axis: int, graph: OnnxGraph, shapes: dict[str, Shape]) -> Operands | None:
     """The row must be an axis of the source, too, with as many elements before and behind it."""
     source, result = shapes.get(node.input[0]), shapes.get(node.output[0])
-    if source is None or result is None or result[axis] is None or attribute(node, "allowzero", 0):
+    if source is None or result is None or result[axis] is None or attribute_of(node, "allowzero", 0):
         return None
     before, behind = factors(result[:axis]), factors(result[axis + 1 :])
     if before is None or behind is None:
@@ -220,20 +222,20 @@ def _squeeze(node: Any, axis: int, graph: OnnxGraph, shapes: dict[str, Shape]) -
 
 def _reduce(node: Any, axis: int, graph: OnnxGraph, shapes: dict[str, Shape]) -> Operands | None:
     shape = shapes.get(node.input[0])
-    axes = attribute(node, "axes")
+    axes = attribute_of(node, "axes")
     if axes is None and len(node.input) > 1 and node.input[1] in graph.constants:
         axes = graph.constants[node.input[1]].tolist()
     if axes is None or shape is None:
         return None
     gone = {entry % len(shape) for entry in axes}
-    if attribute(node, "keepdims", 1):
+    if attribute_of(node, "keepdims", 1):
         return None if axis in gone else [(0, axis)]
     return [(0, [own for own in range(len(shape)) if own not in gone][axis])]
 
 
 def _concat(node: Any, axis: int, graph: OnnxGraph, shapes: dict[str, Shape]) -> Operands | None:  # noqa: ARG001
     shape = shapes.get(node.output[0])
-    if shape is None or attribute(node, "axis", 0) % len(shape) == axis:
+    if shape is None or attribute_of(node, "axis", 0) % len(shape) == axis:
         return None
     return [(number, axis) for number in range(len(node.input))]
 
@@ -251,7 +253,7 @@ def _gather(node: Any, axis: int, graph: OnnxGraph, shapes: dict[str, Shape]) ->
     shape = shapes.get(node.input[0])
     if index is None or index.ndim or shape is None or node.input[0] in graph.constants:
         return None
-    own = attribute(node, "axis", 0) % len(shape)
+    own = attribute_of(node, "axis", 0) % len(shape)
     return [(0, axis if axis < own else axis + 1)]
 
 
@@ -260,7 +262,7 @@ def _gather_elements(node: Any, axis: int, graph: OnnxGraph, shapes: dict[str, S
     data, index = shapes.get(node.input[0]), shapes.get(node.input[1])
     if data is None or index is None:
         return None
-    if attribute(node, "axis", 0) % len(data) == axis:
+    if attribute_of(node, "axis", 0) % len(data) == axis:
         return [(1, axis)]
     return [(0, axis), (1, axis)] if data[axis] == index[axis] is not None else None
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.rewrites.symbolic_shapes import Shape, infer
+from export.rewrites.dimensions import Shape
+from export.rewrites.symbolic_shapes import infer
 
 Array = npt.NDArray[Any]
 
@@ -54,11 +55,6 @@ class OnnxGraph:
         """Value to its shape, as far as it is known; see `symbolic_shapes`."""
         self.prune()
         return infer(self.nodes, self.constants, self.input_shapes).shapes
-
-    def scalar(self, name: str) -> float | None:
-        """The number that the constant `name` holds, if it is one with a single element."""
-        value = self.constants.get(name)
-        return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
 
     def add_constant(self, value: Array, hint: str) -> str:
         """A new constant, under a name that begins with `hint`."""
@@ -143,16 +139,6 @@ class OnnxGraph:
             if name not in self._names:
                 self._names.add(name)
                 return name
-
-
-def attribute(node: Any, name: str, default: Any = None) -> Any:
-    """The value of an attribute of `node`."""
-    from onnx import helper
-
-    for entry in node.attribute:
-        if entry.name == name:
-            return helper.get_attribute_value(entry)
-    return default
 
 
 def _identity(source: str, output: str) -> Any:

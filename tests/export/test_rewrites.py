@@ -11,8 +11,8 @@ import pytest
 
 from export.graph import export_onnx, input_names
 from export.rewrites import REWRITES, rewrite
+from export.rewrites.dimensions import solve_reshape
 from export.rewrites.onnx_graph import OnnxGraph
-from export.rewrites.symbolic_shapes import solve_reshape
 from export.rewrites.token_types import sends_only_zeros
 from slipway.errors import ExportError
 from tests import tiny_families
@@ -64,6 +64,17 @@ def test_each_rewrite_alone_changes_no_logit(chosen: str, name: str, exported: E
     out = tmp_path / "out.onnx"
     rewrite(plain, out, only=[chosen], assuming=[chosen])
     assert_equal_logits(model, plain, out)
+
+
+@pytest.mark.parametrize("positions", [16, 20, 64])
+def test_a_small_position_table_is_not_taken_for_a_shape(positions: int, tmp_path: Path) -> None:
+    model = tiny_model("bert", max_position_embeddings=positions)
+    plain = export_onnx(model, "sequence-classification", tmp_path / "model.onnx")
+    rewrite(plain, tmp_path / "out.onnx", assuming=ASSUMING)
+    for tokens in (1, 2, positions):
+        batch = random_batch(model, 2, tokens, input_names(tmp_path / "out.onnx"))
+        found = onnxruntime_run(tmp_path / "out.onnx")(batch)
+        np.testing.assert_allclose(found, torch_logits(model, batch), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert", "roberta", "albert", "electra", "mpnet"])
