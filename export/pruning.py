@@ -6,13 +6,20 @@ for it; unstructured sparsity needs about 90 % zeros and special kernels before 
 Sizes differ from layer to layer. All units of all layers are ranked by importance per multiply-add, and the lowest go
 until the budget is met: a head of MiniLM costs as much as 64 neurons, so it has to matter as much as 64. A uniform
 share in each layer is simpler and cuts what matters in the layers that do most. Neurons go in multiples (32: vector
-and cache-line sizes of the int8 kernels); every layer that stays keeps a head and one multiple.
+and cache-line sizes of the int8 kernels).
+
+Two things bound the ranking. A first-order estimate says what one unit is worth while the others are there, and so
+ranks the heads of a layer as if the last one were as dispensable as the first: left to itself it takes nearly all.
+Every layer therefore keeps at least `floor` of what a uniform cut would leave of its heads and of its neurons. And a
+classifier reads one row of the last layer, where an engine then computes queries and feed-forward for that row alone
+(`export.rewrites.last_layer`): `last_rows` is the share of rows they run for, and makes units there cheap to keep.
 
 Large cuts go in steps (`steps`), recovering in between and measuring importance anew, since a first-order estimate
 holds for small changes. Budgets are shares of the *dense* model whatever was cut before, and so are the layer numbers.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +53,22 @@ class _Stage:
     repeats: int
     heads: list[int]
     neurons: list[int]
+    rows: float
+    """Share of the rows that queries, the output projection and the feed-forward run for."""
+    least_heads: int = 1
+    least_neurons: int = 1
+
+    def head(self, tokens: int) -> float:
+        """Multiply-adds per token of one head: half of them for keys and values, which all rows have."""
+        return self.repeats * (self.cost.head * (1 + self.rows) / 2 + 2 * tokens * self.cost.context * self.rows)
+
+    def neuron(self) -> float:
+        """Multiply-adds per token of one neuron."""
+        return self.repeats * self.cost.neuron * self.rows
+
+    def multiply_adds(self, tokens: int) -> float:
+        """Per token, of what is left."""
+        return len(self.heads) * self.head(tokens) + len(self.neurons) * self.neuron()
 
 
 @dataclass(frozen=True)
@@ -55,7 +78,7 @@ class _Cut:
     stage: _Stage
     kind: str
     units: tuple[int, ...]
-    multiply_adds: int
+    multiply_adds: float
     worth: float
     """Importance for each multiply-add."""
 
@@ -69,6 +92,8 @@ def plan(
     ablation: Sequence[float] | None = None,
     multiple: int = 32,
     tokens: int = 0,
+    floor: float = 0.0,
+    last_rows: float = 1.0,
 ) -> Plan:
     """Choose what stays of a model.
 
@@ -83,6 +108,8 @@ def plan(
             the layers whose units sum to the least go.
         multiple: neurons are kept in multiples of this.
         tokens: count attention over so many tokens; 0 leaves it out.
+        floor: how much of a uniform cut every layer keeps of its heads and of its neurons, 0 to 1.
+        last_rows: share of the rows that the last layer's queries and feed-forward run for.
 
     Raises `ExportError` if the budget can't be met, or the arguments don't belong together.
     """
@@ -91,9 +118,13 @@ def plan(
     counts = [(len(layer.heads), len(layer.neurons)) for layer in importance.layers]
     if counts != [(layer.shape.heads, layer.shape.neurons) for layer in structure.layers]:
         raise ExportError("importance was measured on a model of other sizes; measure it again on this one.")
-    stages = _stages(importance, structure, layers, ablation)
-    budget = compute * structure.multiply_adds(structure.dense, tokens=tokens)
-    spent = structure.multiply_adds(_shapes(stages), tokens=tokens)
+    stages = _stages(importance, structure, layers, ablation, last_rows)
+    dense = _dense_multiply_adds(structure, tokens, last_rows)
+    budget = compute * dense
+    spent = sum(stage.multiply_adds(tokens) for stage in stages)
+    for stage in stages:
+        stage.least_heads = max(1, math.floor(floor * min(1.0, budget / spent) * len(stage.heads)))
+        stage.least_neurons = max(1, math.floor(floor * min(1.0, budget / spent) * len(stage.neurons)))
     taken: list[_Cut] = []
     for step in _cuts(importance, stages, multiple, tokens):
         if spent <= budget:
@@ -102,17 +133,16 @@ def plan(
         spent -= step.multiply_adds
         taken.append(step)
     if spent > budget:
-        least = structure.share(_shapes(stages), tokens=tokens)
         raise ExportError(
-            f"a compute budget of {compute:g} can't be met: with one head and {multiple} neurons a layer, "
-            f"{least:.3g} of the dense model is left; keep fewer layers or ask for less."
+            f"a compute budget of {compute:g} can't be met: with the fewest heads and neurons a layer, "
+            f"{spent / dense:.3g} of the dense model is left; keep fewer layers or ask for less."
         )
     _give_back(taken, budget - spent)
     kept = tuple(
         Kept(stage.position, tuple(sorted(stage.heads)), tuple(sorted(stage.neurons)), stage.repeats)
         for stage in stages
     )
-    return Plan(kept, structure.share(_shapes(stages), tokens=tokens))
+    return Plan(kept, sum(stage.multiply_adds(tokens) for stage in stages) / dense)
 
 
 def prune(model: Any, chosen: Plan) -> Any:
@@ -134,7 +164,11 @@ def steps(compute: float, number: int, *, start: float = 1.0) -> tuple[float, ..
 
 
 def _stages(
-    importance: Importance, structure: Structure, layers: int | Sequence[int] | None, ablation: Sequence[float] | None
+    importance: Importance,
+    structure: Structure,
+    layers: int | Sequence[int] | None,
+    ablation: Sequence[float] | None,
+    last_rows: float,
 ) -> list[_Stage]:
     positions: Sequence[int] = range(len(structure.layers))
     repeats = structure.layers[0].shape.repeats
@@ -149,6 +183,7 @@ def _stages(
             repeats=repeats,
             heads=_ascending(importance.layers[position].heads),
             neurons=_ascending(importance.layers[position].neurons),
+            rows=last_rows if position == positions[-1] and not structure.shares_layers else 1.0,
         )
         for position in positions
     ]
@@ -200,24 +235,25 @@ def _cuts(importance: Importance, stages: Sequence[_Stage], multiple: int, token
     for stage in stages:
         measured, cost = importance.layers[stage.position], stage.cost
         if not cost.heads_fixed:
-            each = stage.repeats * (cost.head + 2 * tokens * cost.context)
+            each = stage.head(tokens)
             cuts += [
-                _Cut(stage, "heads", (head,), each, float(measured.heads[head]) / each) for head in stage.heads[:-1]
+                _Cut(stage, "heads", (head,), each, float(measured.heads[head]) / each)
+                for head in stage.heads[: len(stage.heads) - stage.least_heads]
             ]
         if not cost.neurons_fixed:
             worth = 0.0
-            for group in _bundles(stage.neurons, multiple):
-                each = stage.repeats * cost.neuron * len(group)
+            for group in _bundles(stage.neurons, multiple, stage.least_neurons):
+                each = stage.neuron() * len(group)
                 # Rising by construction, but for rounding, which must not turn the order around.
                 worth = max(worth, float(measured.neurons[list(group)].sum(dtype=np.float64)) / each)
                 cuts.append(_Cut(stage, "neurons", group, each, worth))
     return sorted(cuts, key=lambda one: one.worth)
 
 
-def _bundles(ascending: Sequence[int], multiple: int) -> list[tuple[int, ...]]:
-    """Neurons that go together, so that a multiple is left each time; the most important ones always stay."""
+def _bundles(ascending: Sequence[int], multiple: int, least: int) -> list[tuple[int, ...]]:
+    """Neurons that go together, so that a multiple is left each time; the `least` most important ones always stay."""
     total = len(ascending)
-    sizes = [total, *range(total - (total % multiple or multiple), 0, -multiple)]
+    sizes = [total, *(size for size in range(total - (total % multiple or multiple), 0, -multiple) if size >= least)]
     return [tuple(ascending[total - more : total - fewer]) for more, fewer in itertools.pairwise(sizes)]
 
 
@@ -242,8 +278,18 @@ def _give_back(taken: Sequence[_Cut], spare: float) -> None:
         spare -= step.multiply_adds
 
 
-def _shapes(stages: Sequence[_Stage]) -> list[LayerShape]:
-    return [
-        LayerShape(stage.cost.shape.source, len(stage.heads), len(stage.neurons), repeats=stage.repeats)
-        for stage in stages
+def _dense_multiply_adds(structure: Structure, tokens: int, last_rows: float) -> float:
+    """Per token, of the dense model with the same economy in its last layer."""
+    cost, last = structure.layers[0], len(structure.dense) - 1
+    stages = [
+        _Stage(
+            position=position,
+            cost=cost,
+            repeats=shape.repeats,
+            heads=list(range(shape.heads)),
+            neurons=list(range(shape.neurons)),
+            rows=last_rows if position == last and not structure.shares_layers else 1.0,
+        )
+        for position, shape in enumerate(structure.dense)
     ]
+    return sum(stage.multiply_adds(tokens) for stage in stages)

@@ -32,7 +32,9 @@ from export.graph import export_onnx, input_names, quietly
 from export.plans import DENSE, Cut
 from export.pruning import plan, prune, structure_of
 from export.rewrites import rewrite
+from export.rewrites.token_types import sends_only_zeros
 from export.source import Source
+from export.teacher import head_row
 from slipway.bundle import TOKENIZER, BundleSpec, Tokenization
 from slipway.progress import progress, say
 from slipway.recipe import Export
@@ -45,6 +47,9 @@ _ABLATION_ROWS = 256
 _BATCH = 32
 _LEARNING_RATE = 4e-4
 _STATE_WEIGHT = 10.0
+_FLOOR = 0.75
+_LAST_ROWS = 1 / 32
+"""Share of the rows of the last layer that a head on the first token reads, at 32 tokens."""
 _MOST_EPOCHS = 8.0
 _TEACHING_SHARE = 0.5
 """The teacher is asked for as many texts as this share of a chain's operations pays for."""
@@ -173,7 +178,14 @@ class Students:
                 few = batches[: max(1, _ABLATION_ROWS // _BATCH)]
                 layers = importance.eliminate(model, few, wanted, required=required)
             ranked = importance.measure(model, batches)
-            chosen = plan(ranked, structure, compute=cut.compute, layers=layers)
+            chosen = plan(
+                ranked,
+                structure,
+                compute=cut.compute,
+                layers=layers,
+                floor=_FLOOR,
+                last_rows=_LAST_ROWS if head_row(model) == "first" else 1.0,
+            )
             pruned = prune(model, chosen)
         shapes = [dataclasses.asdict(shape) for shape in shapes_of(pruned)]
         return pruned, {"importance": "taylor", "compute": chosen.compute, "layers": shapes}
@@ -319,7 +331,8 @@ def write(name: str, model: Any, tokenizer_files: Path, how: dict[str, Any], sou
         with progress(f"Writing {name} as ONNX"):
             plain = scratch / "plain.onnx"
             export_onnx(model, source.task, plain)
-            assuming = {"token_types"} if _types_are_zero(tokenizer_files, source) else set()
+            zeros = sends_only_zeros(tokenizer_files / TOKENIZER, _tokenizer(tokenizer_files).pad_token_type_id)
+            assuming = {"token_types"} if zeros else set()
             how = how | {"rewrites": rewrite(plain, scratch / "model.onnx", assuming=assuming)}
             plain.unlink()
         spec = _spec(source, tokenizer_files, model, input_names(scratch / "model.onnx"))
@@ -379,12 +392,6 @@ def _copy_tokenizer(files: Path, out: Path) -> None:
     for name in (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json"):
         if (files / name).is_file():
             shutil.copyfile(files / name, out / name)
-
-
-def _types_are_zero(files: Path, source: Source) -> bool:
-    """Whether the tokenizer gives token type 0 to every token of a text, as it does where a text is not a pair."""
-    encoded = _tokenizer(files)(["", *source.dev.texts[:100]], truncation=True, max_length=source.max_tokens)
-    return not any(any(row) for row in encoded.get("token_type_ids", []))
 
 
 def _named_tokens(files: Path) -> list[str]:
