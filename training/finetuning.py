@@ -145,7 +145,11 @@ def fine_tune(
             say(f"Resuming fine-tuning from step {_step_of(resume_from)} of {total_steps}")
         # Checkpoints sort by step as well as by time.
         warnings.filterwarnings("ignore", message="mtime may not be reliable")
-        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        except BaseException:
+            _remove_unfinished(work)
+            raise
         if interrupted.is_set():
             say(f"Stopped at step {trainer.state.global_step} of {total_steps}; the same command goes on from there")
             raise KeyboardInterrupt
@@ -226,6 +230,12 @@ def _last_whole_checkpoint(work: Path) -> Path | None:
         else:
             shutil.rmtree(checkpoint)
     return max(whole, key=_step_of, default=None)
+
+
+def _remove_unfinished(work: Path) -> None:
+    """Leave `work` with whole checkpoints only, and not at all without one: on a full disk every byte counts."""
+    if _last_whole_checkpoint(work) is None:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _step_of(checkpoint: Path) -> int:
