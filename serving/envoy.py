@@ -78,6 +78,8 @@ def envoy_config(door: FrontDoor) -> Json:
     """Envoy's bootstrap configuration for `door`."""
     return {
         "admin": {"address": {"pipe": {"path": str(door.admin_socket), "mode": 0o600}}},
+        # The patterns of a route grow with the model's name; at 100 steps, the default, one of 60 letters is refused.
+        "layered_runtime": {"layers": [{"name": "fixed", "static_layer": {"re2.max_program_size.error_level": 1000}}]},
         "overload_manager": {
             "resource_monitors": [
                 {

