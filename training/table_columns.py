@@ -53,6 +53,8 @@ def require_columns(section: Data, found: Sequence[str], where: str) -> dict[str
     positions = {}
     for role, column in wanted_columns(section).items():
         count = list(found).count(column)
+        if not any(found):
+            raise DataError(f"{where} begins with an empty line, where the names of its columns should be.")
         if count == 0:
             shown = ", ".join(repr(name) for name in list(found)[:20]) + (", …" if len(found) > 20 else "")
             raise DataError(

@@ -32,6 +32,8 @@ from training.table_files import READERS, format_of
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 """A surrogate without its other half: JSON can spell it, UTF-8 can't."""
 
+_LONGEST_LABEL = 200
+
 
 @dataclass(frozen=True)
 class Table:
@@ -73,6 +75,8 @@ def _columns_of(asset: Asset, reference: str, section: Data) -> list[Columns]:
         chosen = "dataset" if asset.path.is_dir() and not several else format_of(asset.files)
     if chosen == "dataset":
         return read_dataset(asset, section)
+    if section.subset is not None:
+        raise DataError(f"data.subset is {section.subset!r}, but {reference} is {chosen}, which has no subsets.")
     files = asset.files
     if asset.path.is_dir() and not several and chosen != "ratings":
         # A folder of parts, as Spark writes it, has markers beside them.
@@ -128,6 +132,11 @@ def _label_parser(section: Data) -> Callable[[Columns, int], str]:
         nonlocal first
         value = part.labels[row]
         label = _plain_label(value)
+        if label is not None and len(label) > _LONGEST_LABEL:
+            raise DataError(
+                f"{part.place(row)}: column {section.label!r} (data.label) holds {len(label):,} characters "
+                f"({_shown(label)}); a label has at most {_LONGEST_LABEL}. Is it the column of the texts?"
+            )
         if label is None:
             raise DataError(
                 f"{part.place(row)}: column {section.label!r} (data.label) holds {_shown(value)}, which is no label."

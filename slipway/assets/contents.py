@@ -90,7 +90,7 @@ def matching(names: Iterable[str], pattern: str) -> list[str]:
 def nearest(wanted: str, names: Iterable[str], *, count: int = 3) -> str:
     """A clause that offers the names most like `wanted`, or nothing."""
     near = difflib.get_close_matches(wanted, sorted(set(names))[:50_000], n=count, cutoff=0.5)
-    return f"; the nearest names are {', '.join(near)}" if near else ""
+    return f"; the nearest name{'s are' if len(near) > 1 else ' is'} {', '.join(near)}" if near else ""
 
 
 def _nearest_on_disk(path: Path) -> str:

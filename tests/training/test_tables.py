@@ -113,7 +113,7 @@ class TestEveryFormat:
         said = problem(tmp_path / name, label="sentiment")
         assert "no column 'sentiment' (data.label)" in said
         assert "'text', 'Sentiment'" in said
-        assert "nearest names are Sentiment" in said
+        assert "nearest name is Sentiment" in said
 
     def test_one_class_only_is_refused(self, tmp_path: Path, name: str, write: Any) -> None:
         write(tmp_path / name, [{"text": "a", "label": "x"}] * 3)
@@ -183,6 +183,19 @@ class TestSeparated:
         assert "not even a header" in problem(csv_file(tmp_path, ""))
         assert "has no rows" in problem(csv_file(tmp_path, "text,label\n"))
         assert "none has a text" in problem(csv_file(tmp_path, "text,label\n,x\n ,y\n"))
+
+    def test_an_empty_first_line_is_no_header(self, tmp_path: Path) -> None:
+        assert "t.csv begins with an empty line" in problem(csv_file(tmp_path, "\ntext,label\na,x\n"))
+
+    def test_a_label_as_long_as_a_text_is_none(self, tmp_path: Path) -> None:
+        said = problem(csv_file(tmp_path, "text,label\na,x\nb," + "good " * 50 + "\n"))
+        assert "t.csv, line 3" in said
+        assert "holds 249 characters" in said
+
+    def test_a_subset_of_what_has_none(self, tmp_path: Path) -> None:
+        said = problem(csv_file(tmp_path, "text,label\na,x\nb,y\n"), subset="en")
+        assert "data.subset is 'en'" in said
+        assert "is csv, which has no subsets" in said
 
     def test_a_row_without_label_is_an_error(self, tmp_path: Path) -> None:
         assert "t.csv, line 3: column 'label'" in problem(csv_file(tmp_path, "text,label\na,x\nb, \n"))
