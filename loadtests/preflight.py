@@ -21,7 +21,7 @@ async def check(client: Client, protocol: str, text: str, timeout_s: float) -> N
     except RequestError as error:
         if error.unreachable:
             raise LoadTestError(
-                f"Nothing answers at {client.address}. Start an endpoint with: slipway serve BUNDLE"
+                f"Nothing answers {protocol} at {client.address}. Start an endpoint with: slipway serve BUNDLE"
             ) from error
         if error.unknown_model:
             raise LoadTestError(

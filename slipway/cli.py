@@ -301,7 +301,9 @@ def _place_of(error: Exception) -> str:
 
 def _fail(message: str, code: int) -> int:
     for line in message.splitlines():
-        console.print(f"error: {line}", markup=False, soft_wrap=True, style="red")
+        # What is indented belongs to the line above it: the end of a log, say.
+        start = "" if line.startswith(" ") else "error: "
+        console.print(f"{start}{line}", markup=False, soft_wrap=True, style="red" if start else None)
     return code
 
 

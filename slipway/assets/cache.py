@@ -19,7 +19,7 @@ from pathlib import Path
 from slipway.errors import AssetError
 from slipway.progress import say
 
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
 
 
 def cache_root() -> Path:

@@ -208,8 +208,17 @@ def _endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT") or None
 
 
+def _innermost(error: BaseException) -> str:
+    """The first cause in words; what is wrapped around it repeats it, with addresses of objects."""
+    while (cause := error.__cause__ or error.__context__ or getattr(error, "reason", None)) and cause is not error:
+        if not isinstance(cause, BaseException):
+            break
+        error = cause
+    return " ".join(str(getattr(error, "strerror", None) or error).split())[:200] or type(error).__name__
+
+
 def _unreachable(reference: Reference, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = _innermost(error)
     return (
         f"{reference} is not cached, and the hub can't be reached ({reason}). Run where there is a "
         "network and copy its cache here (HF_HOME names it), or use file: with a copy of your own."

@@ -46,8 +46,10 @@ def collect(path: Path) -> Evidence:
         kind: read_artifact(path / kind, kind, verify=False) for kind in _KINDS if (path / kind / MANIFEST).is_file()
     }
     if not found:
-        what = "holds neither" if path.is_dir() else "does not exist. Expected"
-        raise ArtifactError(f"{path} {what} an artifact nor a run (checkpoint/, bundle/ or verdict/ inside).")
+        if not path.exists():
+            raise ArtifactError(f"{path} does not exist.")
+        what = "holds" if path.is_dir() else "is a file, and so"
+        raise ArtifactError(f"{path} {what} neither an artifact nor a run (checkpoint/, bundle/ or verdict/ inside).")
     kept: dict[Kind, Artifact] = {}
     notes = []
     for kind, artifact in found.items():

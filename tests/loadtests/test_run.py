@@ -152,7 +152,8 @@ def test_nothing_answering_is_one_clear_line_and_writes_nothing(bundle: Bundle, 
         for protocols in (["grpc"], ["http"]):
             with pytest.raises(LoadTestError) as raised:
                 loadtests.run(bundle, address, section(protocols=protocols), tmp_path / "verdict")
-            assert str(raised.value) == (f"Nothing answers at {address}. Start an endpoint with: slipway serve BUNDLE")
+            expected = f"Nothing answers {protocols[0]} at {address}. Start an endpoint with: slipway serve BUNDLE"
+            assert str(raised.value) == expected
     assert list(tmp_path.iterdir()) == []
 
 

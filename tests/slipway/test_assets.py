@@ -421,7 +421,7 @@ class TestFiles:
 
     def test_a_missing_file_is_told_the_nearest(self, tmp_path: Path) -> None:
         (tmp_path / "reviews.csv").write_bytes(b"")
-        with pytest.raises(AssetError, match=r"review.csv does not exist .*nearest names are reviews.csv"):
+        with pytest.raises(AssetError, match=r"review.csv does not exist .*nearest name is reviews.csv"):
             fetch(f"file:{tmp_path}/review.csv")
 
     def test_an_empty_folder_is_refused(self, tmp_path: Path) -> None:
@@ -467,6 +467,13 @@ def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: py
 @unit
 def test_a_cache_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file", encoding="utf-8")
+    with pytest.raises(AssetError, match=r"the cache can't be written: .*Set SLIPWAY_CACHE"):
+        fetch(REFERENCE, sha256="0" * 64)
+
+
+@unit
+def test_a_cache_where_no_folder_can_be_made_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPWAY_CACHE", "/proc/nowhere")
     with pytest.raises(AssetError, match=r"the cache can't be written: .*Set SLIPWAY_CACHE"):
         fetch(REFERENCE, sha256="0" * 64)
 

@@ -430,10 +430,19 @@ def test_evidence_is_found_from_a_run_and_from_its_last_artifact(tmp_path: Path)
     assert collect(made[0].path).artifacts == [made[0]]
 
 
-@pytest.mark.parametrize("path", ["nowhere", "."])
-def test_a_path_without_artifacts_is_refused_in_one_line(tmp_path: Path, path: str) -> None:
-    with pytest.raises(ArtifactError, match="run") as caught:
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("nowhere", "nowhere does not exist."),
+        (".", "holds neither an artifact nor a run (checkpoint/, bundle/ or verdict/ inside)."),
+        ("file", "file is a file, and so neither an artifact nor a run"),
+    ],
+)
+def test_a_path_without_artifacts_is_refused_in_one_line(tmp_path: Path, path: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtifactError) as caught:
         collect(tmp_path / path)
+    assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
