@@ -12,8 +12,9 @@ loses nothing measurable: at most one standard error. A budget between the two a
 the verdict says.
 
 **Which one wins.** Of those that pass, the fastest at the shape that decides; within 5 % of it, which two runs would
-not rank alike, the one that loses least. Where a latency or a size is the limit the search is turned round: of those
-that keep it, the best metric; within one standard error of that, the fastest.
+not rank alike, the smallest of those that are within a standard error of the one that loses least. Where a latency or a
+size is the limit the search is turned round: of those that keep it, the best metric; within one standard error of that,
+the fastest.
 """
 
 from dataclasses import dataclass
@@ -153,7 +154,10 @@ def _best(passing: list[Variant], section: Export) -> Variant:
         alike = [each for each in passing if each.loss_points <= top.loss_points + (top.loss_error or 0.0)]
         return min(alike, key=lambda variant: (_pace(variant), variant.name))
     fastest = min(_pace(variant) for variant in passing)
-    return min((each for each in passing if _pace(each) <= fastest * _EQUALLY_FAST), key=by_loss)
+    fast = [each for each in passing if _pace(each) <= fastest * _EQUALLY_FAST]
+    top = min(fast, key=by_loss)
+    good = [each for each in fast if each.loss_points <= top.loss_points + (top.loss_error or 0.0)]
+    return min(good, key=lambda variant: (variant.bytes, *by_loss(variant)))
 
 
 def _why(section: Export) -> str:

@@ -85,7 +85,7 @@ class _Search:
         speed.require_shape(section, source.max_tokens)
         self._deadline = time.monotonic() + section.time_budget_s if section.time_budget_s else None
         self._chain = cuts(section)
-        self._students = Students(source, section, unlabelled, work / "structures", self._chain, self._deadline)
+        self._students = Students(source, section, unlabelled, work / "structures", self._deadline)
         self._found: list[Candidate] = []
         self._agenda = self._planned()
 

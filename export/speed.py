@@ -15,7 +15,7 @@ from typing import Any
 
 from export import roofline
 from export.candidates import Candidate, Structure
-from export.measurement import SHAPES, Corpus, Run, Shape, speeds, torch_model
+from export.measurement import SHAPES, Corpus, Run, Shape, interleaved_latencies, speeds, spread_by_length, torch_model
 from export.memory import Memory, session_memory, torch_memory
 from export.source import Source
 from slipway.bundle import Speed
@@ -30,6 +30,7 @@ PYTORCH = "pytorch"
 
 _SECONDS = {"quantize": 25.0, "quick": 50.0, "full": 240.0}
 _LARGEST = max(SHAPES)
+_SINGLE_TEXTS = 60
 _FILES_IN_MEMORY = 2.5
 """Memory that a session takes, in sizes of its file."""
 
@@ -44,6 +45,8 @@ class Speeds:
     by_shape: dict[str, dict[Shape, Speed]] = field(default_factory=dict)
     against: dict[str, float] = field(default_factory=dict)
     """PyTorch's median at the shape that decides, ms, in the run of each candidate."""
+    text_ms: dict[str, dict[str, float]] = field(default_factory=dict)
+    """p50 and p95 of single dev texts of all lengths, in random order."""
     memory_mb: dict[str, float] = field(default_factory=dict)
     roofline_share: dict[str, float] = field(default_factory=dict)
 
@@ -111,12 +114,25 @@ def _measure(
         for each in group:
             runs[each.trial.name] = open_session(each.model, each.target).run
         measured = speeds(runs, shapes, corpora, budget_s=budget_s)
+        into.text_ms.update(interleaved_latencies(runs, _single_texts(source, dense, group)))
     for name, by_shape in measured.items():
         into.by_shape[name] = {
             shape: Speed(p50_ms=one.p50_ms, p95_ms=one.p95_ms, sequences_per_s=one.sequences_per_s)
             for shape, one in by_shape.items()
         }
         into.against[name] = measured[PYTORCH][into.decides].p50_ms
+
+
+def _single_texts(source: Source, dense: Structure, group: Sequence[Candidate]) -> dict[str, list[Any]]:
+    """A few dev texts of all lengths, one a batch, as each candidate's server would pad them."""
+    texts = [source.dev.texts[row] for row in spread_by_length(source.dev.texts, _SINGLE_TEXTS)]
+    encode = Encoder(dense.tokenizer, dense.spec.tokenization)
+    batches = {PYTORCH: [encode([text]) for text in texts]}
+    for each in group:
+        padding = each.target.pad_to_multiple_of
+        encode = Encoder(each.structure.tokenizer, each.structure.spec.tokenization, pad_to_multiple_of=padding)
+        batches[each.trial.name] = [encode([text]) for text in texts]
+    return batches
 
 
 def _groups(found: Sequence[Candidate]) -> Iterator[list[Candidate]]:

@@ -29,7 +29,7 @@ from export.calibration_texts import CALIBRATION_TEXTS, sample
 from export.candidates import Structure
 from export.distillation import Distillation, Teacher, distil, teach
 from export.graph import export_onnx, input_names, quietly
-from export.plans import DENSE, Cut
+from export.plans import DENSE, TEACHING, Cut
 from export.pruning import plan, prune, structure_of
 from export.rewrites import rewrite
 from export.rewrites.token_types import sends_only_zeros
@@ -50,9 +50,7 @@ _STATE_WEIGHT = 10.0
 _FLOOR = 0.75
 _LAST_ROWS = 1 / 32
 """Share of the rows of the last layer that a head on the first token reads, at 32 tokens."""
-_MOST_EPOCHS = 8.0
-_TEACHING_SHARE = 0.5
-"""The teacher is asked for as many texts as this share of a chain's operations pays for."""
+_FEWEST_EPOCHS, _MOST_EPOCHS = 1.0, 15.0
 _TOKEN_COUNT = 2
 """A token stays if the training texts use it so often; see `export.vocabulary` for what each choice costs."""
 _MOST_STATE_BYTES = 2 << 30
@@ -67,7 +65,6 @@ class Students:
         section: Export,
         unlabelled: Sequence[str],
         folder: Path,
-        chain: Sequence[Cut],
         deadline: float | None,
     ) -> None:
         self._source = source
@@ -76,8 +73,6 @@ class Students:
         self._deadline = deadline
         self._unlabelled = list(unlabelled)
         self._teacher: tuple[list[str], list[int | None], Teacher] | None = None
-        # How many texts the teacher is asked for depends on what is planned.
-        self._operations = max((cut.operations for cut in chain), default=1.0)
 
     def make(self, cut: Cut, parent: Structure, *, seed: int) -> Structure:
         """The student that `cut` makes of `parent`, trained from `seed`."""
@@ -134,6 +129,7 @@ class Students:
         else:
             model, pruning = self._prune(model, cut, tokenizer_files)
             how |= {"pruning": pruning}
+        how |= {"embedding_bits": _round_embeddings(model)}
         texts, targets, teacher = self._taught()
         settings = self._settings(model, cut, texts)
         tokenizer = _tokenizer(tokenizer_files)
@@ -236,7 +232,7 @@ class Students:
         targets += [None] * len(self._unlabelled)
         structure = structure_of(model)
         per_text = 2 * structure.multiply_adds(structure.dense) * _mean_tokens(self._source.path, texts, self._source)
-        most = max(256, int(_TEACHING_SHARE * self._operations / per_text))
+        most = max(256, int(TEACHING[self._section.effort] / per_text))
         if most >= len(texts):
             return texts, targets
         say(f"  distilling from {most:,} of {len(texts):,} texts, as many as this effort pays for")
@@ -259,7 +255,7 @@ class Students:
             if not structure.shares_layers
         }
         return Distillation(
-            epochs=round(min(_MOST_EPOCHS, cut.operations / epoch), 3),
+            epochs=round(min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, cut.operations / epoch)), 3),
             batch_size=_BATCH,
             learning_rate=_LEARNING_RATE * min(1.0, math.sqrt(384 / model.config.hidden_size)),
             layers={own: other for own, other in matched.items() if other in teacher.states},
@@ -405,6 +401,23 @@ def _mean_tokens(files: Path, texts: Sequence[str], source: Source) -> float:
     few = list(texts[:: max(1, len(texts) // 1000)])
     encoded = _tokenizer(files)(few, truncation=True, max_length=source.max_tokens)["input_ids"]
     return float(np.mean([len(ids) for ids in encoded]))
+
+
+def _round_embeddings(model: Any) -> int:
+    """Round a large token embedding to 4 bits in place; the bits that it has then.
+
+    It is frozen while the student learns, so what it is served with is what the student learns with.
+    """
+    import torch
+
+    from export.quantization.embeddings import LARGE, rounded4
+
+    weight = model.get_input_embeddings().weight
+    if weight.shape[0] < LARGE:
+        return 32
+    with torch.no_grad():
+        weight.copy_(torch.from_numpy(rounded4(weight.float().cpu().numpy())))
+    return 4
 
 
 def _kept_layers(model: Any, texts: int) -> list[int]:

@@ -140,8 +140,10 @@ class Variant(BaseModel):
     """Dense eager PyTorch's p50 over this one's, measured interleaved in the same run."""
     speeds: dict[str, Speed] = {}
     """By shape, batch x tokens: `{"32x128": …}`."""
+    text_ms: dict[str, float] = {}
+    """`{"p50": …, "p95": …}` of single dev texts of all lengths in random order: what a caller meets."""
     memory_mb: float | None = None
-    """Resident memory that loading and running it added to a process."""
+    """Resident memory that loading and running it added to a process, at most."""
     roofline_share: float | None = None
     """Operations/s reached at the largest shape over the machine's measured peak for the precision."""
     seeds: list[dict[str, float]] = []

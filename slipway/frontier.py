@@ -42,13 +42,14 @@ def _quality(variants: Sequence[Variant]) -> Table:
 
 def _speed(variants: Sequence[Variant]) -> Table:
     shapes = list(next(variant.speeds for variant in variants if variant.speeds))
-    table = _table("p50 ms at", *shapes, "texts/s", "x PyTorch", "mem MB", "roofline")
+    table = _table("p50 ms at", *shapes, "texts", "texts/s", "x PyTorch", "mem MB", "roofline")
     for variant in variants:
         speeds = variant.speeds
         _add(
             table,
             variant,
             *(f"{speeds[shape].p50_ms:.3g}" if shape in speeds else "" for shape in shapes),
+            f"{variant.text_ms['p50']:.3g}" if variant.text_ms else "",
             f"{max((speed.sequences_per_s for speed in speeds.values()), default=0):,.0f}" if speeds else "",
             f"{variant.speedup:.1f}",
             "" if variant.memory_mb is None else f"{variant.memory_mb:.0f}",

@@ -66,7 +66,7 @@ def test_scores_are_calibrated_with_the_temperature_that_the_bundle_carries(expo
 def test_every_variant_is_in_the_frontier_with_its_figures_and_its_verdict(searched: Artifact) -> None:
     rows = frontier(searched)
     assert rows[0].name == "pytorch"
-    assert {row.structure for row in rows} == {"dense", "c50", "c25", "c25v"}
+    assert {row.structure for row in rows} == {"dense", "c20", "c20v"}
     assert sum(row.chosen for row in rows) == 1
     for row in rows[1:]:
         assert row.verdict
@@ -87,9 +87,9 @@ def test_fp32_variants_are_exact(searched: Artifact) -> None:
 
 def test_a_student_is_smaller_and_says_how_it_was_made(searched: Artifact) -> None:
     sizes = {row.structure: row.bytes for row in frontier(searched) if row.name.endswith("int8-dynamic@ort")}
-    assert sizes["c25v"] < sizes["c25"] < sizes["c50"] < sizes["dense"]
-    (how,) = [row.how["structure"] for row in frontier(searched) if row.name == "c50-int8-dynamic@ort"]
-    assert how["cut"]["compute"] == 0.5
+    assert sizes["c20v"] < sizes["c20"] < sizes["dense"]
+    (how,) = [row.how["structure"] for row in frontier(searched) if row.name == "c20-int8-dynamic@ort"]
+    assert how["cut"]["compute"] == 0.2
     assert how["pruning"]["layers"]
     assert how["distillation"]["temperature"] == 2.0
 
@@ -139,7 +139,7 @@ def test_unlabelled_texts_are_learned_from_but_those_of_dev_and_test_are_not(
         }
     )
     bundle = export.export(tiny_checkpoint.path, tmp_path / "bundle", section)
-    (how,) = [row.how["structure"] for row in frontier(bundle) if row.name == "c25-int8-dynamic@ort"]
+    (how,) = [row.how["structure"] for row in frontier(bundle) if row.name == "c20-int8-dynamic@ort"]
     assert how["unlabelled"] == len(more)
 
 

@@ -111,13 +111,14 @@ def test_the_fastest_that_passes_is_chosen_and_the_others_say_why_not() -> None:
     assert "loses 9.00 points" in settled["wrong"].verdict
 
 
-def test_of_those_that_are_equally_fast_the_one_that_loses_least_is_chosen() -> None:
+def test_of_those_that_are_equally_fast_and_good_the_smallest_is_chosen() -> None:
     variants = [
-        variant("a", latency_ms=latency(2.00), loss_points=0.9),
-        variant("b", latency_ms=latency(2.08), loss_points=0.1),
-        variant("c", latency_ms=latency(2.20), loss_points=0.0),
+        variant("lossy", latency_ms=latency(2.00), loss_points=0.9, bytes=5_000_000),
+        variant("large", latency_ms=latency(2.08), loss_points=0.1, bytes=9_000_000),
+        variant("small", latency_ms=latency(2.08), loss_points=0.3, bytes=6_000_000),
+        variant("slow", latency_ms=latency(2.20), loss_points=0.0, bytes=1_000_000),
     ]
-    assert chosen_of(variants, SECTION) == "b"
+    assert chosen_of(variants, SECTION) == "small"
 
 
 def test_a_latency_turns_the_search_round() -> None:

@@ -175,3 +175,12 @@ def test_nncf_says_nothing(
     said = capfd.readouterr()
     assert said.out == ""
     assert said.err == ""
+
+
+def test_a_table_that_is_rounded_to_4_bits_already_is_kept_as_it_is() -> None:
+    from export.quantization.embeddings import rounded4
+
+    table = np.random.default_rng(0).normal(size=(4096, 128)).astype(np.float32)
+    once = rounded4(table)
+    assert 0 < np.abs(once - table).max() < 1.0
+    np.testing.assert_allclose(rounded4(once), once, atol=1e-6)
