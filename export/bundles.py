@@ -21,10 +21,11 @@ from export.source import Source
 from export.students import student_logits
 from export.unlabelled import unlabelled_texts
 from slipway.artifacts import Artifact, code_version, inputs_digest, read_artifact, write_artifact
-from slipway.bundle import EXPECTED, FRONTIER, SPEC, BundleSpec, Check, Variant
+from slipway.bundle import EXPECTED, FRONTIER, PLOT, SPEC, BundleSpec, Check, Variant
 from slipway.predictor import Prediction, Predictor
 from slipway.progress import progress
 from slipway.recipe import Export
+from slipway.report.plots import standalone, variants_plot
 from slipway.tasks import get_task
 from slipway.tasks.metrics import softmax
 
@@ -124,6 +125,9 @@ def _write_bundle(source: Source, outcome: Outcome, section: Export, out: Path, 
         copy_into(candidate, draft.path)
         draft.write_json(SPEC, spec.model_dump(mode="json"))
         draft.write_json(FRONTIER, [variant.model_dump(mode="json") for variant in outcome.rows])
+        if any(variant.latency_ms for variant in outcome.rows):
+            plot = variants_plot(outcome.rows, section.allowed_loss)
+            (draft.path / PLOT).write_text(standalone(plot), encoding="utf-8")
         agreement = float((answers.logits.argmax(1) == dense_test.argmax(1)).mean())
         draft.write_json("test.json", {"metrics": metrics, "agreement": agreement})
         truth = [source.labels[target] for target in test.targets]

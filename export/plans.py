@@ -113,7 +113,17 @@ def _quantizers(section: Export, structure: str) -> list[str]:
 _DENSE = {
     "quantize": ["fp32", "int8-dynamic", "int8-static"],
     "quick": ["fp32", "int8-dynamic", "int8-static"],
-    "full": ["fp32", "int8-dynamic", "int8-static", "int8-static-e4", "int8-nncf", "int8-mixed", "w8", "w4"],
+    "full": [
+        "fp32",
+        "int8-dynamic",
+        "int8-static",
+        "int8-static-e4",
+        "int8-nncf",
+        "int8-minmax",
+        "int8-mixed",
+        "w8",
+        "w4",
+    ],
 }
 _STUDENT = {
     "quantize": [],

@@ -35,6 +35,7 @@ from export.rows import loss_points, reference_row, variant_row
 from export.source import Source
 from export.students import Students, dense_structure
 from export.workers import run_jobs
+from slipway.artifacts import is_full_disk
 from slipway.bundle import Variant
 from slipway.errors import ExportError, GateError
 from slipway.frontier import frontier_table
@@ -66,7 +67,7 @@ def search(source: Source, section: Export, unlabelled: Sequence[str], work: Pat
 
     Raises `GateError` if no variant passes, `ExportError` if not one could be made.
     """
-    return _Search(source, section, unlabelled, work).run()
+    return _Search(source, speed.with_shape(section, source.max_tokens), unlabelled, work).run()
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,6 @@ class _Search:
         self._source = source
         self._section = section
         self._work = work
-        speed.require_shape(section, source.max_tokens)
         self._deadline = time.monotonic() + section.time_budget_s if section.time_budget_s else None
         self._chain = cuts(section)
         self._students = Students(source, section, unlabelled, work / "structures", self._deadline)
@@ -135,6 +135,8 @@ class _Search:
         for trial, result in run_jobs(jobs, self._section.jobs):
             self._agenda.finish(trial.name)
             if isinstance(result, ExportError):
+                if is_full_disk(result):
+                    raise result
                 say(f"  {trial.name} is left out: {result}")
                 continue
             self._found.append(result)

@@ -31,6 +31,7 @@ PYTORCH = "pytorch"
 _SECONDS = {"quantize": 25.0, "quick": 50.0, "full": 240.0}
 _LARGEST = max(SHAPES)
 _SINGLE_TEXTS = 60
+_TOKENS = 32
 _FILES_IN_MEMORY = 2.5
 """Memory that a session takes, in sizes of its file."""
 
@@ -39,19 +40,21 @@ _FILES_IN_MEMORY = 2.5
 class Speeds:
     """What was measured, by the name of the candidate and `PYTORCH`."""
 
-    decides: Shape
-    """The shape at which latency decides."""
+    decides: Shape | None
+    """The shape at which latency decides; None for single texts as they come."""
     conditions: dict[str, Any]
     by_shape: dict[str, dict[Shape, Speed]] = field(default_factory=dict)
     against: dict[str, float] = field(default_factory=dict)
-    """PyTorch's median at the shape that decides, ms, in the run of each candidate."""
+    """PyTorch's median there, ms, in the run of each candidate."""
     text_ms: dict[str, dict[str, float]] = field(default_factory=dict)
     """p50 and p95 of single dev texts of all lengths, in random order."""
     memory_mb: dict[str, float] = field(default_factory=dict)
     roofline_share: dict[str, float] = field(default_factory=dict)
 
     def latency_ms(self, name: str) -> dict[str, float]:
-        """`{"p50", "p95"}` at the shape that decides; empty if it was not measured."""
+        """`{"p50", "p95"}` where latency decides; empty if it was not measured."""
+        if self.decides is None:
+            return self.text_ms.get(name, {})
         speed = self.by_shape.get(name, {}).get(self.decides)
         return {} if speed is None else {"p50": speed.p50_ms, "p95": speed.p95_ms}
 
@@ -70,24 +73,30 @@ def seconds(section: Export) -> float:
     return _SECONDS[section.effort]
 
 
-def require_shape(section: Export, max_tokens: int) -> None:
-    """Raises `ExportError` if texts are never as long as the shape at which latency decides."""
-    if Shape.parse(section.at).tokens > max_tokens:
+def with_shape(section: Export, max_tokens: int) -> Export:
+    """`section` with the shape at which latency decides; raises `ExportError` if texts are never so long."""
+    if section.at is None:
+        return section.model_copy(update={"at": str(Shape(1, min(_TOKENS, max_tokens)))})
+    if section.at != "texts" and Shape.parse(section.at).tokens > max_tokens:
         raise ExportError(
             f"latency is to decide at {section.at}, but texts are cut at {max_tokens} tokens (train.max_tokens); "
             f"choose a shape such as {Shape.parse(section.at).batch}x{max_tokens} with --at."
         )
+    return section
 
 
 def compare(source: Source, dense: Structure, found: Sequence[Candidate], section: Export) -> Speeds:
     """Measure `found` beside eager PyTorch on the checkpoint of `dense`, with the section's threads."""
-    decides = Shape.parse(section.at)
-    conditions: dict[str, Any] = {"threads": section.threads, "latency at": str(decides)}
+    assert section.at is not None, "with_shape has filled it in"  # noqa: S101
+    decides = None if section.at == "texts" else Shape.parse(section.at)
+    conditions: dict[str, Any] = {"threads": section.threads, "latency at": section.at}
     if section.target == "gpu" and not _has_gpu():
         return Speeds(decides, conditions | {"speed": "not measured: there is no GPU here"})
     result = Speeds(decides, conditions)
     longest = source.max_tokens
-    shapes = sorted({*(shape for shape in SHAPES if shape.tokens <= longest), decides})
+    shapes = sorted(
+        {*(shape for shape in SHAPES if shape.tokens <= longest), decides or Shape(1, min(_TOKENS, longest))}
+    )
     groups = list(_groups(found))
     for group in groups:
         _measure(source, dense, group, shapes, section, seconds(section) / len(groups), result)
@@ -120,7 +129,7 @@ def _measure(
             shape: Speed(p50_ms=one.p50_ms, p95_ms=one.p95_ms, sequences_per_s=one.sequences_per_s)
             for shape, one in by_shape.items()
         }
-        into.against[name] = measured[PYTORCH][into.decides].p50_ms
+        into.against[name] = into.latency_ms(PYTORCH)["p50"]
 
 
 def _single_texts(source: Source, dense: Structure, group: Sequence[Candidate]) -> dict[str, list[Any]]:

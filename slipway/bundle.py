@@ -6,6 +6,7 @@
       tokenizer.json      a fast tokenizer
       cpu/model.onnx      one model per target
       frontier.json       every variant that was tried: `Variant` below
+      frontier.svg        their metric against their latency, the frontier and the choice
       expected.parquet    texts of the test split with the bundle's own answers: text, label (the true one), predicted,
                           score, margin
 
@@ -24,6 +25,7 @@ from slipway.errors import ArtifactError
 SPEC = "bundle.json"
 TOKENIZER = "tokenizer.json"
 FRONTIER = "frontier.json"
+PLOT = "frontier.svg"
 EXPECTED = "expected.parquet"
 
 EngineName = Literal["onnxruntime", "openvino"]

@@ -97,7 +97,7 @@ def train(recipe: Path, out: Path | None, force: bool) -> None:
 @click.option("--budget", type=float, help="Points of the dev metric that may be lost; 0: nothing measurable.")
 @click.option("--max-latency", "max_latency_ms", type=Milliseconds(), help="The best that answers within, e.g. 5ms.")
 @click.option("--max-size", "max_size_mb", type=Megabytes(), help="The best model that is no larger, e.g. 8MB.")
-@click.option("--at", metavar="BATCHxTOKENS", help="Where latency decides; 1x32 unless told.")
+@click.option("--at", metavar="BATCHxTOKENS", help="Where latency decides, or texts: as they come; 1x32 unless told.")
 @click.option(
     "--engine", "engines", type=click.Choice(["onnxruntime", "openvino"]), multiple=True, help="May be repeated."
 )

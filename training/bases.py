@@ -9,6 +9,7 @@ A base may be a pruned checkpoint (`slipway.pruned`): its small layers are fine-
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from slipway.assets import fetch
@@ -48,8 +49,8 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     transformers.set_seed(seed)
     auto_class = getattr(transformers, get_task(task).auto_model)
     try:
+        tokenizer = _tokenizer(base, folder)
         with _quietly():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
             model = auto_class.from_pretrained(
                 folder,
                 num_labels=len(labels),
@@ -63,8 +64,7 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
                 attn_implementation=None if torch.cuda.is_available() else "eager",
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, ExportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise TrainingError(f"base.model {base.model} can't be loaded: {reason}") from error
+        raise TrainingError(f"base.model {base.model} can't be loaded: {_reason(error)}.") from error
     if not tokenizer.is_fast:
         raise TrainingError(
             f"base.model {base.model} has only a slow tokenizer; serving needs a tokenizer.json (a fast one)."
@@ -79,6 +79,24 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
     _check_length(base, model, max_tokens)
     return LoadedBase(model, tokenizer)
+
+
+def _tokenizer(base: Base, folder: Path) -> Any:
+    """The base's tokenizer; a missing or broken one comes as an error of any type out of the library."""
+    import transformers
+
+    try:
+        with _quietly():
+            return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise TrainingError(
+            f"base.model {base.model}: there is no usable tokenizer ({_reason(error)}); "
+            "a tokenizer.json has to lie beside its weights."
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _check_length(base: Base, model: Any, max_tokens: int) -> None:

@@ -7,7 +7,8 @@ qdq.py          int8 products in standard operators
 bias.py         rounding shifts no mean
 embeddings.py   tables in 8 or 4 bits
 dynamic.py      int8, ranges at run time        static.py   int8, ranges ahead of time
-nncf.py         int8 by NNCF                    mixed.py    static, the harmful products in fp32
+nncf.py         int8 by NNCF                    minmax.py   int8 by ONNX Runtime's own tool
+mixed.py        static, the harmful products in fp32
 tensorrt.py     int8 for TensorRT               half.py     fp16 for GPUs
 weight_only.py  4 or 8 bits for weights alone
 """
@@ -19,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
-from export.quantization import dynamic, half, mixed, nncf, static, tensorrt, weight_only
+from export.quantization import dynamic, half, minmax, mixed, nncf, static, tensorrt, weight_only
 from export.quantization.embeddings import quantize_tables
 from export.quantization.ranges import Batch
 from slipway.bundle import EngineName
@@ -80,6 +81,7 @@ _ALL = (
     Quantizer("int8-dynamic", dynamic.quantize, "int8", ("onnxruntime",), batch_invariant=False),
     Quantizer("int8-static", static.quantize, "int8", needs_calibration=True),
     Quantizer("int8-static-e4", partial(_with_embeddings_4, static.quantize), "int8", needs_calibration=True),
+    Quantizer("int8-minmax", minmax.quantize, "int8", ("onnxruntime",), needs_calibration=True),
     Quantizer("int8-nncf", nncf.quantize, "int8", ("openvino",), needs_calibration=True),
     Quantizer("int8-mixed", mixed.quantize, "int8", needs_calibration=True),
     Quantizer("w8", weight_only.quantize_8, "int8", ("onnxruntime",)),

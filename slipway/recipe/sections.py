@@ -175,8 +175,8 @@ class Export(Section):
     """Turns the search round: the best of those that answer within this, at `at`."""
     max_size_mb: Annotated[float, Field(gt=0)] | None = None
     """Turns the search round: the best of those whose model takes no more megabytes (10^6 bytes) on disk."""
-    at: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}x[1-9][0-9]{0,3}$")] = "1x32"
-    """Batch x tokens at which latency decides."""
+    at: Annotated[str, Field(pattern=r"^(texts|[1-9][0-9]{0,3}x[1-9][0-9]{0,3})$")] | None = None
+    """Batch x tokens where latency decides, or `texts`: single dev texts as they come. 1x32 if texts are so long."""
     metric: str = "macro_f1"
     """What the budget is counted in: accuracy, macro_f1 or mcc."""
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.8

@@ -148,7 +148,7 @@ def _figures(evidence: Evidence) -> dict[str, str]:
     if history and history.evaluations:
         drawn["dev"] = plots.dev_curve(history)
     if evidence.compression and evidence.compression.variants:
-        drawn["variants"] = plots.variants_plot(evidence.compression, evidence.setting("export", "budget"))
+        drawn["variants"] = plots.variants_plot(evidence.compression.variants, evidence.setting("export", "budget"))
     load = evidence.load
     if load and load.samples is not None and len(load.samples):
         drawn["time"] = plots.latency_over_time(load, load.samples)

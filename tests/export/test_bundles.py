@@ -79,6 +79,14 @@ def test_every_variant_is_in_the_frontier_with_its_figures_and_its_verdict(searc
         assert row.how["quantizer"]
 
 
+def test_the_frontier_is_drawn_as_a_picture_of_its_own(searched: Artifact) -> None:
+    from xml.etree import ElementTree as ET
+
+    root = ET.parse(searched.path / "frontier.svg").getroot()  # noqa: S314  # it is our own
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "frontier" in "".join(root.itertext())
+
+
 def test_fp32_variants_are_exact(searched: Artifact) -> None:
     exact = [row for row in frontier(searched) if row.precision == "fp32" and row.name != "pytorch"]
     assert {row.engine for row in exact} == {"onnxruntime", "openvino"}

@@ -38,9 +38,14 @@ def workshop(finished: tuple[Path, str, str], tmp_path: Path) -> Path:
     return tmp_path
 
 
+def artifacts_in(run: Path) -> list[str]:
+    """Everything in a run's folder but the finished variants that an export keeps to go on from."""
+    return sorted(entry.name for entry in run.iterdir() if not entry.name.startswith(".bundle.search-"))
+
+
 def test_a_run_leaves_every_artifact_whole(finished: tuple[Path, str, str]) -> None:
     run = finished[0] / "runs" / "tiny"
-    assert sorted(entry.name for entry in run.iterdir()) == sorted(ARTIFACTS)
+    assert artifacts_in(run) == sorted(ARTIFACTS)
     for kind in ARTIFACTS:
         assert read_artifact(run / kind).manifest.kind == kind
 
@@ -96,7 +101,7 @@ def test_a_missed_objective_is_exit_code_2_and_still_reported(workshop: Path, ti
     ("forced", "moment", "kind"),
     [
         ("export", "export: making", "bundle"),
-        ("export", "slipway-export-*/int8/cpu/model.onnx", "bundle"),
+        ("export", "fp32@ort: ", "bundle"),
         ("loadtest", "loadtest: making", "verdict"),
         ("loadtest", "这部电影很好看。", "verdict"),
         ("report", "report: making", "report"),
@@ -113,19 +118,14 @@ def test_ctrl_c_keeps_the_old_artifact_and_leaves_nothing(
     environment = os.environ | {"TMPDIR": str(scratch), "SLIPWAY_TEST": str(workshop)}
     with subprocess.Popen(command, cwd=workshop, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        if "*" in moment:
-            while not list(scratch.glob(moment)):
-                assert process.poll() is None
-                os.sched_yield()
-        else:
-            assert any(moment in line for line in process.stderr)
+        assert any(moment in line for line in process.stderr)
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
     assert "interrupted" in rest.splitlines()[-1]
     assert read_artifact(workshop / "runs" / "tiny" / kind).digest == before
-    assert sorted(entry.name for entry in (workshop / "runs" / "tiny").iterdir()) == sorted(ARTIFACTS)
+    assert artifacts_in(workshop / "runs" / "tiny") == sorted(ARTIFACTS)
     # The folder of endpoints stays, with its lock; no endpoint is in it.
     assert not [entry for entry in scratch.rglob("*") if entry.name not in (f"slipway-{os.getuid()}", "lock")]
     assert set(Path("/dev/shm").iterdir()) <= shared_memory  # noqa: S108

@@ -181,6 +181,18 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         load_base(Base(model=f"file:{tmp_path}"), "sequence-classification", ["a", "b"], 32, seed=0)
 
 
+@pytest.mark.parametrize("content", [None, "{", '{"version": "1.0"}'], ids=["missing", "not JSON", "not a tokenizer"])
+def test_a_base_without_a_usable_tokenizer_is_refused_in_one_line(tmp_path: Path, content: str | None) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (folder / name).unlink(missing_ok=True)
+    if content is not None:
+        (folder / "tokenizer.json").write_text(content)
+    with pytest.raises(TrainingError, match="no usable tokenizer") as caught:
+        load_base(Base(model=f"file:{folder}"), "sequence-classification", ["bad", "good"], 32, seed=0)
+    assert "\n" not in str(caught.value)
+
+
 def test_weights_that_are_not_safetensors_inside_are_refused(tmp_path: Path) -> None:
     folder = write_tiny_base(tmp_path / "base")
     (folder / "model.safetensors").write_bytes(b"not tensors at all")

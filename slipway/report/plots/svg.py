@@ -120,5 +120,10 @@ def to_svg(figure: Any, name: str, description: str) -> str:
     return head + svg[svg.index(">") + 1 :].strip()
 
 
+def standalone(svg: str) -> str:
+    """An `<svg>` element of `to_svg` as a file of its own, on white."""
+    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" style="background:#fff" ', 1) + "\n"
+
+
 def _attribute(text: str) -> str:
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

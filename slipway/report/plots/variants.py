@@ -6,14 +6,14 @@ from typing import Any
 
 from slipway.bundle import Variant
 from slipway.report import formatting
-from slipway.report.evidence import REFERENCE, Compression
+from slipway.report.evidence import REFERENCE
 from slipway.report.plots.axes import DASHES, latency_axis, legend, padded
 from slipway.report.plots.svg import Ink, canvas, to_svg
 
 
-def variants_plot(compression: Compression, budget: float | None) -> str:
+def variants_plot(variants: Sequence[Variant], budget: float | None) -> str:
     """Metric on dev against latency: all variants, the frontier, the budget's floor and the choice."""
-    shown = [variant for variant in compression.variants if _is_placed(variant)]
+    shown = [variant for variant in variants if _is_placed(variant)]
     with canvas() as figure:
         axes = figure.subplots()
         points = [(variant.latency_ms["p50"], _dev_metric(variant)) for variant in shown]
