@@ -75,8 +75,8 @@ _FULL = (
     Cut("c50", 0.50, 0.84, 1.5e13),
     Cut("c30", 0.30, 0.67, 3.0e13),
     Cut("c20", 0.20, 0.67, 4.0e13),
-    Cut("c13", 0.13, 0.50, 5.0e13),
-    Cut("c09", 0.09, 0.50, 4.0e13),
+    Cut("c15", 0.15, 0.50, 5.0e13),
+    Cut("c10", 0.10, 0.50, 4.0e13),
 )
 TEACHING = {"quick": 4e13, "full": 2e14}
 """Floating-point operations that the dense model is asked for, which bounds how many texts students learn from."""
