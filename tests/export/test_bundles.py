@@ -84,7 +84,8 @@ def test_the_frontier_is_drawn_as_a_picture_of_its_own(searched: Artifact) -> No
 
     root = ET.parse(searched.path / "frontier.svg").getroot()  # noqa: S314  # it is our own
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert "frontier" in "".join(root.itertext())
+    assert "the chosen one is a star" in root.attrib["aria-label"]
+    assert len(list(root.iter())) > 50
 
 
 def test_fp32_variants_are_exact(searched: Artifact) -> None:
@@ -130,7 +131,7 @@ def test_a_search_goes_on_from_what_it_has(
     monkeypatch.setattr(students, "distil", refuse)
     limited = QUICK.model_copy(update={"budget": None, "max_size_mb": 100.0})
     bundle = export.export(tiny_checkpoint.path, tmp_path / "bundle", limited)
-    assert len(frontier(bundle)) == len(frontier(searched))
+    assert {row.name for row in frontier(bundle)} >= {row.name for row in frontier(searched)}
 
 
 def test_unlabelled_texts_are_learned_from_but_those_of_dev_and_test_are_not(
