@@ -42,7 +42,7 @@ def chosen_of(variants: list[Variant], section: Export) -> str:
     return name
 
 
-SECTION = Export(budget=1.0, min_agreement=0.95)
+SECTION = Export(budget=1.0, min_agreement=0.95, at="1x32")
 
 
 def test_a_good_and_fast_variant_passes() -> None:
