@@ -71,10 +71,10 @@ def describe_loss(variant: Variant) -> str:
     """The loss, its interval and whether it is real, in words."""
     loss = variant.loss_points
     said = f"{'loses' if loss >= 0 else 'gains'} {abs(loss):.2f} points of {variant.metric}"
-    if variant.loss_interval is None or variant.loss_p_value is None:
+    if variant.loss_interval is None:
         return said
     low, high = variant.loss_interval
-    real = "a real loss" if variant.loss_p_value < 0.05 else "not a measurable loss"
+    real = "a real loss" if low > 0 else "not a measurable loss"
     return f"{said} (95 %: {low:.2f} to {high:.2f}; {real})"
 
 

@@ -79,6 +79,13 @@ def _with_embeddings_4(
 _ALL = (
     Quantizer("fp32", _copy, "fp32"),
     Quantizer("int8-dynamic", dynamic.quantize, "int8", ("onnxruntime",), batch_invariant=False),
+    Quantizer(
+        "int8-dynamic-e4",
+        partial(_with_embeddings_4, dynamic.quantize),
+        "int8",
+        ("onnxruntime",),
+        batch_invariant=False,
+    ),
     Quantizer("int8-static", static.quantize, "int8", needs_calibration=True),
     Quantizer("int8-static-e4", partial(_with_embeddings_4, static.quantize), "int8", needs_calibration=True),
     Quantizer("int8-minmax", minmax.quantize, "int8", ("onnxruntime",), needs_calibration=True),
