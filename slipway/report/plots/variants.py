@@ -10,6 +10,9 @@ from slipway.report.evidence import REFERENCE
 from slipway.report.plots.axes import DASHES, latency_axis, legend, padded
 from slipway.report.plots.svg import Ink, canvas, to_svg
 
+_MOST_NAMES = 10
+"""With more variants than this, only those on the frontier that pass, the reference and the choice are named."""
+
 
 def variants_plot(variants: Sequence[Variant], budget: float | None) -> str:
     """Metric on dev against latency: all variants, the frontier, the budget's floor and the choice."""
@@ -55,9 +58,19 @@ def variants_plot(variants: Sequence[Variant], budget: float | None) -> str:
         axes.set_xlabel("latency, p50, ms")
         metric = shown[0].metric if shown else ""
         axes.set_ylabel(f"{formatting.metric_name(metric)} on dev")
-        _place_names(figure, axes, [(variant.name, x, y) for variant, (x, y) in zip(shown, points, strict=True)])
+        named = [
+            (variant.name, x, y)
+            for variant, (x, y) in zip(shown, points, strict=True)
+            if len(shown) <= _MOST_NAMES or _is_named(variant, (x, y) in frontier)
+        ]
+        _place_names(figure, axes, named)
         legend(axes)
         return to_svg(figure, "variants", "Metric on dev against latency of every variant; the chosen one is a star")
+
+
+def _is_named(variant: Variant, on_frontier: bool) -> bool:
+    """Whether a variant among many has its name beside its point."""
+    return variant.chosen or variant.name == REFERENCE or (variant.passed and on_frontier)
 
 
 def pareto_frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
