@@ -1,66 +1,74 @@
-"""The first Ctrl-C is a request, the second one interrupts, and a SIGTERM stays a SIGTERM."""
+"""The first Ctrl-C is a request, the second one interrupts, and a SIGTERM stays a SIGTERM.
 
-import signal
-from collections.abc import Iterator
-from types import FrameType
+Each in a process of its own: signals are the process's, and native libraries that other tests load watch them, too.
+"""
+
+import subprocess
+import sys
 
 import pytest
 
-from slipway.interruption import interruptible
-
 pytestmark = pytest.mark.unit
 
+_BEFORE = """
+import signal
+from slipway.interruption import interruptible
 
-class TerminatedError(Exception):
+class Terminated(Exception):
     pass
 
+def unwind(number, frame):
+    raise Terminated
 
-@pytest.fixture
-def sigterm_raises() -> Iterator[None]:
-    """SIGTERM as the command line takes it: an exception of its own."""
+signal.signal(signal.SIGTERM, unwind)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+INT, TERM = signal.SIGINT, signal.SIGTERM
 
-    def unwind(_number: int, _frame: FrameType | None) -> None:
-        raise TerminatedError
-
-    before = signal.signal(signal.SIGTERM, unwind)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-def receive(*signals: signal.Signals, then_end: bool = False) -> None:
-    """What a loop goes through that gets `signals`, and ends as asked if `then_end`."""
+def receive(*signals, then_end=False):
     with interruptible() as requested:
         for one in signals:
             signal.raise_signal(one)
         if then_end and requested.is_set():
             raise KeyboardInterrupt
+    return "went on"
+
+def ending(*signals, **options):
+    try:
+        return receive(*signals, **options)
+    except BaseException as error:
+        return type(error).__name__
+"""
 
 
-def test_the_first_interrupt_is_a_request() -> None:
-    with interruptible() as requested:
-        signal.raise_signal(signal.SIGINT)
-        assert requested.is_set()
+def outcome(expression: str) -> str:
+    """What `print(expression)` prints after `_BEFORE`."""
+    code = f"{_BEFORE}\nprint({expression})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("number", ["INT", "TERM"])
+def test_the_first_one_is_a_request(number: str) -> None:
+    assert outcome(f"ending({number})") == "went on"
 
 
 def test_the_second_interrupt_is_not() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        receive(signal.SIGINT, signal.SIGINT)
+    assert outcome("ending(INT, INT)") == "KeyboardInterrupt"
 
 
-@pytest.mark.usefixtures("sigterm_raises")
+def test_a_caller_that_ends_for_an_interrupt_ends_by_it() -> None:
+    assert outcome("ending(INT, then_end=True)") == "KeyboardInterrupt"
+
+
 def test_a_caller_that_ends_for_sigterm_ends_by_sigterm() -> None:
-    with pytest.raises(TerminatedError):
-        receive(signal.SIGTERM, then_end=True)
+    assert outcome("ending(TERM, then_end=True)") == "Terminated"
 
 
-@pytest.mark.usefixtures("sigterm_raises")
 def test_the_second_sigterm_ends_at_once() -> None:
-    with pytest.raises(TerminatedError):
-        receive(signal.SIGTERM, signal.SIGTERM)
+    assert outcome("ending(TERM, TERM)") == "Terminated"
 
 
 def test_handlers_are_put_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with interruptible():
-        signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    handlers = "(signal.getsignal(INT), signal.getsignal(TERM))"
+    assert outcome(f"({handlers}, receive(INT), {handlers})[0::2] == ({handlers},) * 2") == "True"
