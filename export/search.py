@@ -3,8 +3,8 @@
 In order, each step kept on disk when it ends and taken from there when the search is started again:
 
 1. the dense checkpoint's graph, and its variants;
-2. the students, a chain of smaller and smaller ones (`export.plans`), each with its variants; the chain ends where a
-   student has lost so much that a smaller one can't pass;
+2. the students, with `full` a chain of smaller and smaller ones (`export.plans`), each with its variants; it ends
+   where a student has lost so much that a smaller one can't pass;
 3. if a student is good enough but no int8 form of it is, the last resort: quantization-aware fine-tuning;
 4. all variants and dense eager PyTorch against each other, interleaved, alone on the machine. This is always done anew:
    a ratio of two runs is not a measurement;
