@@ -26,7 +26,7 @@ from loadtests.preflight import check
 from loadtests.protocols import CLIENTS, Client, RequestError
 from loadtests.samples import Recorder
 from loadtests.texts import Texts
-from slipway.recipe.sections import LoadTest
+from slipway.recipe import LoadTest
 
 Ended = Callable[[int, float, str, str], None]
 """`(row, latency_ms, outcome, detail)`: called as each request ends."""

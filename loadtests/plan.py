@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from loadtests.arrivals import PROCESSES, FloatArray
 from slipway.errors import LoadTestError
-from slipway.recipe.sections import LoadTest
+from slipway.recipe import LoadTest
 
 MAX_ARRIVALS = 5_000_000
 

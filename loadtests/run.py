@@ -30,7 +30,7 @@ from slipway.artifacts import Artifact, inputs_digest, read_artifact, sha256_fil
 from slipway.bundle import Bundle
 from slipway.errors import LoadTestError
 from slipway.progress import progress
-from slipway.recipe.sections import LoadTest
+from slipway.recipe import LoadTest
 from slipway.verdict import SAMPLES, VERDICT
 
 _LAUNCHER = Path(__file__).with_name("launch.py")

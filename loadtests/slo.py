@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slipway.recipe.sections import LoadTest, Slo
+from slipway.recipe import LoadTest, Slo
 from slipway.verdict import Latency, Objective, Verdict
 
 _EXAMPLES = 10

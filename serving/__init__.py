@@ -1,17 +1,14 @@
 """The serving stage: a bundle becomes an endpoint, Triton behind Envoy, HTTP and gRPC on one port.
 
-    repository.py         bundle → Triton model repository, an artifact
-    fused.py              the model that runs inside Triton: text in, label out
-    triton.py             running the Triton that comes in a wheel
-    envoy.py              the front door's configuration; request_guard.lua is the part that looks at bodies
-    runtime.py            the directory of a running endpoint, and how all of it is swept away
-    supervision.py        what passes between an endpoint's owner and its supervisor
-    supervisor.py         the process that keeps Triton and Envoy, and ends them
-    endpoint.py           the owner's side: start, wait, stop
-    client.py             a caller's side
+    protocol.py    the names and limits of the wire format that model, front door and client share
+    repository.py  bundle → Triton model repository, an artifact
+    model/         what runs inside Triton: text in, label out
+    frontdoor/     Envoy's configuration; request_guard.lua is the part that looks at bodies
+    server/        the processes: started, watched, drained, swept away
+    client.py      a caller's side
 
 Neither torch nor transformers is needed. Names are loaded on first use: Triton's stubs import this package for
-`serving.fused` alone, once for each instance, and the supervisor must be up in a moment.
+`serving.model.fused` alone, once for each instance, and the supervisor must be up in a moment.
 """
 
 import contextlib
@@ -21,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from serving.client import Answer, Client, EndpointUnavailableError, RequestRefusedError, curl_line
-    from serving.endpoint import Endpoint, start
     from serving.repository import Repository, write_repository
+    from serving.server.endpoint import Endpoint, start
     from slipway.recipe import Serve
 
 __all__ = [
@@ -44,8 +41,8 @@ _HOMES = {
     "EndpointUnavailableError": "client",
     "RequestRefusedError": "client",
     "curl_line": "client",
-    "Endpoint": "endpoint",
-    "start": "endpoint",
+    "Endpoint": "server.endpoint",
+    "start": "server.endpoint",
     "Repository": "repository",
     "write_repository": "repository",
 }
@@ -64,8 +61,8 @@ def serve(path: Path, section: "Serve", repository_out: Path | None = None) -> i
     on standard output. Raises `ArtifactError` or `ServingError`.
     """
     from serving.client import curl_line
-    from serving.endpoint import sigterm_interrupts, start
     from serving.repository import Repository, write_repository
+    from serving.server.endpoint import sigterm_interrupts, start
     from slipway.artifacts import read_artifact
     from slipway.bundle import Bundle
     from slipway.errors import ServingError

@@ -13,9 +13,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from serving.envoy import inference_body
-from serving.fused import INPUT, LABEL, SCORE
-from serving.repository import MAX_ROWS
+from serving.protocol import INPUT, LABEL, MAX_ROWS, SCORE, inference_body
 from slipway.errors import ServingError
 
 Protocol = Literal["grpc", "http"]

@@ -5,7 +5,7 @@
       repository.json     `RepositorySpec` below
       models/NAME/
         config.pbtxt
-        1/model.py        one import; the code is the package `serving.fused`
+        1/model.py        one import; the code is the package `serving.model.fused`
         1/…               the bundle's files that answer a request
 
 Two decisions are in the configuration.
@@ -16,7 +16,7 @@ instances beat two threads × one from eight concurrent requests on.
 There is no dynamic batching. An int8 model quantizes activations over the whole batch, so rows are run one at
 a time to keep an answer independent of its neighbours (`slipway.predictor`); batching requests would then
 only make the first answer wait for the last. The price: Triton's queue limits come with its batcher, so the
-bound on requests in flight is the proxy's (`serving.envoy`).
+bound on requests in flight is the proxy's (`serving.frontdoor`).
 """
 
 import os
@@ -28,7 +28,7 @@ from typing import Any, Literal
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from serving.fused import INPUT, LABEL, LOGITS, SCORE
+from serving.protocol import INPUT, LABEL, LOGITS, MAX_ROWS, SCORE
 from slipway.artifacts import Artifact, inputs_digest, read_artifact, reusable, write_artifact
 from slipway.bundle import SPEC, TOKENIZER, Bundle, BundleSpec
 from slipway.errors import ArtifactError, ServingError
@@ -36,15 +36,13 @@ from slipway.recipe import Serve
 
 MODELS = "models"
 DESCRIPTION = "repository.json"
-MAX_ROWS = 64
-"""Most texts of one request."""
 
 _VERSION = "1"
 _TARGET: Literal["cpu"] = "cpu"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _MODEL_PY = '''"""Triton loads this file; the model is the tested package."""
 
-from serving.fused import TritonPythonModel
+from serving.model.fused import TritonPythonModel
 
 __all__ = ["TritonPythonModel"]
 '''

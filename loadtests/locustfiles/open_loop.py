@@ -50,7 +50,7 @@ from loadtests.samples import Recorder, write_samples
 from loadtests.texts import load_texts
 from slipway.bundle import Bundle
 from slipway.errors import SlipwayError
-from slipway.recipe.sections import LoadTest
+from slipway.recipe import LoadTest
 
 # A master sleeps while it waits for its workers; gevent has to hear them meanwhile.
 monkey.patch_time()

@@ -7,7 +7,7 @@ import pytest
 import loadtests
 import serving
 from slipway.bundle import Bundle
-from slipway.recipe.sections import LoadTest, Serve, Slo
+from slipway.recipe import LoadTest, Serve, Slo
 from slipway.verdict import Verdict
 
 pytestmark = pytest.mark.integration

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from loadtests.plan import draw_plan
 from slipway.errors import LoadTestError
-from slipway.recipe.sections import LoadTest
+from slipway.recipe import LoadTest
 
 pytestmark = pytest.mark.unit
 

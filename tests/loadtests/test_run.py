@@ -23,7 +23,7 @@ from loadtests.samples import SCHEMA
 from slipway.artifacts import Artifact, read_artifact
 from slipway.bundle import Bundle
 from slipway.errors import LoadTestError
-from slipway.recipe.sections import LoadTest, Slo
+from slipway.recipe import LoadTest, Slo
 from slipway.verdict import Verdict
 from tests.loadtests.conftest import WriteTexts
 from tests.loadtests.fake_endpoint import fake_endpoint
@@ -181,7 +181,7 @@ import sys
 from pathlib import Path
 import loadtests
 from slipway.bundle import Bundle
-from slipway.recipe.sections import LoadTest
+from slipway.recipe import LoadTest
 
 bundle, address, out = sys.argv[1:]
 load = LoadTest(rate=20.0, duration_s=120.0)

@@ -12,7 +12,7 @@ from rich.console import Console
 from loadtests.samples import SCHEMA
 from loadtests.slo import judge, latency_of
 from loadtests.table import summary
-from slipway.recipe.sections import LoadTest, Slo
+from slipway.recipe import LoadTest, Slo
 
 pytestmark = pytest.mark.unit
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 import serving
-from serving.runtime import MARKER, marked_processes
+from serving.server.runtime import MARKER, marked_processes
 from slipway.bundle import Bundle
 from slipway.recipe import Serve
 from tests.tiny_bundle import write_tiny_bundle
@@ -23,7 +23,7 @@ OWNER = """
 import contextlib, json, sys
 from pathlib import Path
 import serving
-from serving.endpoint import sigterm_interrupts
+from serving.server.endpoint import sigterm_interrupts
 from slipway.recipe import Serve
 
 with serving.start(Path(sys.argv[1]), Serve(port=0, **json.loads(sys.argv[2]))) as endpoint:

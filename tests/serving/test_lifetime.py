@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 import serving
-from serving import runtime
-from serving.envoy import inference_body
-from serving.runtime import Runtime, marked_processes
+from serving.protocol import inference_body
+from serving.server import runtime
+from serving.server.runtime import Runtime, marked_processes
 from slipway.bundle import Bundle
 from slipway.errors import ArtifactError, ServingError
 from slipway.recipe import Serve
@@ -26,7 +26,12 @@ from tests.tiny_bundle import write_tiny_bundle
 
 pytestmark = [pytest.mark.integration]
 
-SUPERVISOR, TRITON, ENVOY, STUB = "serving.supervisor", "bin/tritonserver", "_bin/envoy", "triton_python_backend_stub"
+SUPERVISOR, TRITON, ENVOY, STUB = (
+    "serving.server.supervisor",
+    "bin/tritonserver",
+    "_bin/envoy",
+    "triton_python_backend_stub",
+)
 
 Own = Callable[..., Owner]
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving.runtime import MARKER, Runtime
+from serving.server.runtime import MARKER, Runtime
 from slipway.errors import ServingError
 
 LOOPBACK = "127.0.0.1"

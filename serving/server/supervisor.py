@@ -8,7 +8,7 @@ It is a process of its own, in its own session, because the process that wants t
 - Triton or Envoy ends: the parent is told why, with the last lines of the log;
 - the supervisor itself is killed with -9: the kernel kills Triton and Envoy (PR_SET_PDEATHSIG), the parent sweeps;
 - both are killed with -9: Triton and Envoy die, Triton's stubs follow by themselves within seconds, and the next start
-  sweeps the files (`serving.runtime`).
+  sweeps the files (`serving.server.runtime`).
 
 A dead model process is mended rather than mourned: Triton never notices, so the supervisor counts the stubs
 and watches the front door's health (a real inference), and has the model loaded again. A fourth time within a
@@ -38,10 +38,10 @@ from types import FrameType
 
 import psutil
 
-from serving import triton
-from serving.envoy import FrontDoor, envoy_config
-from serving.runtime import Runtime
-from serving.supervision import Event, Plan
+from serving.frontdoor.envoy import FrontDoor, envoy_config
+from serving.server import triton
+from serving.server.runtime import Runtime
+from serving.server.supervision import Event, Plan
 from slipway.errors import ServingError
 
 _TICK_S = 0.2
@@ -247,7 +247,7 @@ class Supervisor:
         return []
 
     def _is_healthy(self) -> bool:
-        """What the front door says of itself; see `serving.envoy` for what it asks."""
+        """What the front door says of itself; see `serving.frontdoor.envoy` for what it asks."""
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
             hosts = [
                 host
@@ -356,7 +356,7 @@ def _tell(event: Event) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m serving.supervisor RUNTIME_DIRECTORY`, with a pipe on standard input that its parent holds open."""
+    """`python -m serving.server.supervisor DIRECTORY`, with a pipe on standard input that its parent holds open."""
     runtime = Runtime.join(Path(arguments[0]))
     return Supervisor(runtime, Plan.read(runtime.path)).run()
 
