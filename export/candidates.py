@@ -10,8 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +106,43 @@ class Job:
         target = _target(self.trial, self.target_name, self.threads)
         (scratch / target.model).parent.mkdir(parents=True)
         shutil.copyfile(self.structure.tokenizer, scratch / TOKENIZER)
-        how = _quantize(self.trial, self.structure, scratch / target.model, self.calibration)
+        how = self._quantize(scratch / target.model)
         spec = self.structure.spec.model_copy(update={"targets": {self.target_name: target}})
         predictor = Predictor(scratch, spec, target)
         parts = [predictor.logits(self.dev[start : start + _CHUNK]) for start in range(0, len(self.dev), _CHUNK)]
         np.save(scratch / _LOGITS, np.concatenate(parts), allow_pickle=False)
         made = {"target": target.model_dump(mode="json"), "how": how}
         (scratch / _MADE).write_text(json.dumps(made, ensure_ascii=False), encoding="utf-8")
+
+    def _quantize(self, out: Path) -> dict[str, Any]:
+        from export.quantization import QUANTIZERS
+
+        precision = self.trial.precision
+        quantizer = QUANTIZERS[precision.quantizer]
+        there = self._other_engines_file()
+        if there is not None:
+            shutil.copyfile(there, out)
+        else:
+            encode = Encoder(self.structure.tokenizer, self.structure.spec.tokenization)
+            quantizer.quantize(self.structure.model, out, [encode([text]) for text in self.calibration])
+        return {
+            "structure": self.structure.how,
+            "quantizer": precision.quantizer,
+            "calibration_texts": len(self.calibration),
+            "engine": precision.engine,
+        }
+
+    def _other_engines_file(self) -> Path | None:
+        """What the same quantizer made of the structure for another engine: one file runs on all of them."""
+        from export.quantization import QUANTIZERS
+
+        precision = self.trial.precision
+        for engine in QUANTIZERS[precision.quantizer].engines:
+            other = replace(self.trial, precision=replace(precision, engine=engine))
+            found = load(other, self.structure, self.target_name, self.folder.with_name(other.name))
+            if found is not None:
+                return found.model
+        return None
 
 
 def load(trial: Trial, structure: Structure, target_name: str, folder: Path) -> Candidate | None:
@@ -155,18 +184,3 @@ def _target(trial: Trial, target_name: str, threads: int) -> Target:
         instances=max(1, (os.cpu_count() or 1) // threads) if target_name == "cpu" else 1,
         **defaults(engine),
     )
-
-
-def _quantize(trial: Trial, structure: Structure, out: Path, calibration: Sequence[str]) -> dict[str, Any]:
-    from export.quantization import QUANTIZERS
-
-    precision, quantizer = trial.precision, QUANTIZERS[trial.precision.quantizer]
-    encode = Encoder(structure.tokenizer, structure.spec.tokenization)
-    batches = [encode([text]) for text in calibration]
-    quantizer.quantize(structure.model, out, batches)
-    return {
-        "structure": structure.how,
-        "quantizer": precision.quantizer,
-        "calibration_texts": len(batches),
-        "engine": precision.engine,
-    }

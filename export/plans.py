@@ -84,11 +84,18 @@ TEACHING = {"quick": 4e13, "full": 2e14}
 
 def cuts(section: Export) -> tuple[Cut, ...]:
     """The chain of students of a search, the largest first."""
-    chain = {"quantize": (), "quick": _QUICK, "full": _FULL}[section.effort]
-    if section.vocabulary == "prune" and chain:
-        last = chain[-1]
-        chain = (*chain, Cut(f"{last.name}v", last.compute, last.layers, last.operations / 4, prune_vocabulary=True))
-    return chain
+    return {"quantize": (), "quick": _QUICK, "full": _FULL}[section.effort]
+
+
+def vocabulary_cut(base: Cut | None) -> Cut:
+    """The link that keeps the computation of `base` (None: of the dense model) and only the domain's tokens.
+
+    A student gets a quarter of its training once more; the dense model is not trained, as that would take longer than
+    all students together.
+    """
+    if base is None:
+        return Cut("vocabulary", 1.0, 1.0, 0.0, prune_vocabulary=True)
+    return Cut(f"{base.name}v", base.compute, base.layers, base.operations / 4, prune_vocabulary=True)
 
 
 def trials(section: Export, structure: str, quantizers: Mapping[str, "Quantizer"]) -> list[Trial]:
@@ -104,7 +111,7 @@ def trials(section: Export, structure: str, quantizers: Mapping[str, "Quantizer"
 def _quantizers(section: Export, structure: str) -> list[str]:
     if section.target == "gpu":
         return ["fp32", "fp16", "int8-tensorrt"]
-    chosen = (_DENSE if structure == DENSE else _STUDENT)[section.effort]
+    chosen = (_DENSE if structure in {DENSE, vocabulary_cut(None).name} else _STUDENT)[section.effort]
     if section.max_size_mb is not None and _SMALLEST not in chosen:
         return [*chosen, _SMALLEST]
     return chosen

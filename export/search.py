@@ -5,10 +5,11 @@ In order, each step kept on disk when it ends and taken from there when the sear
 1. the dense checkpoint's graph, and its variants;
 2. the students, with `full` a chain of smaller and smaller ones (`export.plans`), each with its variants; it ends
    where a student has lost so much that a smaller one can't pass;
-3. if a student is good enough but no int8 form of it is, the last resort: quantization-aware fine-tuning;
-4. all variants and dense eager PyTorch against each other, interleaved, alone on the machine. This is always done anew:
+3. where the recipe allows it, the smallest model that is good enough once more, with the domain's tokens only;
+4. if a student is good enough but no int8 form of it is, the last resort: quantization-aware fine-tuning;
+5. all variants and dense eager PyTorch against each other, interleaved, alone on the machine. This is always done anew:
    a ratio of two runs is not a measurement;
-5. the gate. With effort `full`, a student that is chosen is trained from other seeds, too, and passes only if their
+6. the gate. With effort `full`, a student that is chosen is trained from other seeds, too, and passes only if their
    mean does.
 
 Optuna was considered for the choice of structures. A trial here costs minutes and a search affords five of them, in
@@ -30,7 +31,7 @@ from export.agenda import Agenda, cut_seconds, trial_seconds
 from export.calibration_texts import CALIBRATION_TEXTS, sample
 from export.candidates import Candidate, Structure
 from export.gate import choose, judge
-from export.plans import DENSE, Cut, Trial, cuts, trials
+from export.plans import DENSE, Cut, Trial, cuts, trials, vocabulary_cut
 from export.rows import loss_points, reference_row, variant_row
 from export.source import Source
 from export.students import Students, dense_structure
@@ -45,6 +46,8 @@ from slipway.recipe import Export
 FloatArray = npt.NDArray[np.float32]
 
 _SPEEDS = "speeds"
+_LEAST_ALLOWED = 0.1
+"""Points: a budget of less than this would leave a search nothing to go on from."""
 _HOPELESS = 3.0
 """A chain ends after a student that lost more than this many times what may be lost."""
 
@@ -95,8 +98,15 @@ class _Search:
         for cut in self._chain:
             agenda.add(cut.name, cut_seconds(cut))
             self._plan_trials(agenda, cut.name)
+        if self._section.vocabulary == "prune":
+            self._plan_vocabulary(agenda, self._chain[-1] if self._chain else None)
         agenda.add(_SPEEDS, speed.seconds(self._section))
         return agenda
+
+    def _plan_vocabulary(self, agenda: Agenda, base: Cut | None) -> None:
+        cut = vocabulary_cut(base)
+        agenda.add(cut.name, cut_seconds(cut))
+        self._plan_trials(agenda, cut.name)
 
     def _plan_trials(self, agenda: Agenda, structure: str) -> None:
         from export.quantization import QUANTIZERS
@@ -119,10 +129,30 @@ class _Search:
             if self._is_hopeless(student):
                 break
             parent = student
+        if self._section.vocabulary == "prune" and not self._is_late("the domain's vocabulary"):
+            made.append(self._prune_vocabulary(dense, made))
         self._last_resort(dense, [student for student, _ in made])
         if not self._found:
             raise ExportError("no variant could be made of this checkpoint; the lines above say why for each.")
         return self._decide(dense, {student.name: link for student, link in made})
+
+    def _prune_vocabulary(self, dense: Structure, made: Sequence[tuple[Structure, _Link]]) -> tuple[Structure, _Link]:
+        """The smallest good model with the domain's tokens only, and its variants."""
+        allowed = self._section.allowed_loss
+        good = [
+            (student, link)
+            for student, link in made
+            if allowed is None or self._lost(student.dev_logits) <= max(allowed, _LEAST_ALLOWED)
+        ]
+        parent, base = (good[-1][0], good[-1][1].cut) if good else (dense, None)
+        cut = vocabulary_cut(base)
+        student = self._students.make(cut, parent, seed=self._section.seed)
+        self._agenda.finish(cut.name)
+        self._make(student)
+        return student, _Link(cut, parent)
+
+    def _lost(self, logits: FloatArray) -> float:
+        return loss_points(self._source, logits, self._section.metric)
 
     def _make(self, structure: Structure) -> None:
         """Every variant of `structure` that the plan and the time allow."""
@@ -140,8 +170,8 @@ class _Search:
                 say(f"  {trial.name} is left out: {result}")
                 continue
             self._found.append(result)
-            lost = loss_points(self._source, result.logits, self._section.metric)
-            say(f"  {trial.name}: {lost:+.2f} points lost, {result.model.stat().st_size / 1e6:.1f} MB ({self._agenda})")
+            megabytes = result.model.stat().st_size / 1e6
+            say(f"  {trial.name}: {self._lost(result.logits):+.2f} points lost, {megabytes:.1f} MB ({self._agenda})")
         order = {trial: place for place, trial in enumerate(planned)}
         self._found.sort(key=lambda each: order.get(each.trial, -1))
 
@@ -161,14 +191,10 @@ class _Search:
         allowed, section = self._section.allowed_loss, self._section
         if allowed is None or section.effort == "quantize" or section.target == "gpu":
             return
-        allowed = max(allowed, 0.1)
-
-        def lost(logits: FloatArray) -> float:
-            return loss_points(self._source, logits, section.metric)
-
-        if any(each.target.precision == "int8" and lost(each.logits) <= allowed for each in self._found):
+        allowed = max(allowed, _LEAST_ALLOWED)
+        if any(each.target.precision == "int8" and self._lost(each.logits) <= allowed for each in self._found):
             return
-        good = [structure for structure in (dense, *students) if lost(structure.dev_logits) <= allowed]
+        good = [structure for structure in (dense, *students) if self._lost(structure.dev_logits) <= allowed]
         if not self._is_late("quantization-aware fine-tuning"):
             say(f"  no int8 variant is within {allowed:g} points: fine-tuning {good[-1].name} with rounding in it")
             self._make(self._students.adapt(good[-1]))
@@ -186,9 +212,11 @@ class _Search:
                 raise
             row = next(row for row in settled if row.chosen)
             chosen = next(each for each in self._found if each.trial.name == row.name)
-            if row.seeds or section.effort != "full" or section.seeds == 1 or chosen.structure.name not in links:
+            link = links.get(chosen.structure.name)
+            # What was not trained comes out the same from every seed.
+            if row.seeds or section.effort != "full" or section.seeds == 1 or link is None or link.cut.operations == 0:
                 break
-            seeds = self._other_seeds(chosen, links[chosen.structure.name])
+            seeds = self._other_seeds(chosen, link)
             rows = [
                 judge(each.model_copy(update={"seeds": seeds}), section) if each.name == row.name else each
                 for each in rows
@@ -226,7 +254,7 @@ class _Search:
         allowed = self._section.allowed_loss
         if allowed is None:
             return False
-        lost = loss_points(self._source, student.dev_logits, self._section.metric)
+        lost = self._lost(student.dev_logits)
         hopeless = lost > _HOPELESS * max(allowed, 0.5)
         if hopeless:
             say(f"  {student.name} lost {lost:.2f} points: a smaller one won't pass, the chain ends here")

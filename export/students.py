@@ -78,7 +78,12 @@ class Students:
         """The student that `cut` makes of `parent`, trained from `seed`."""
         name = cut.name if seed == self._section.seed else f"{cut.name}-seed{seed}"
         finished = load(name, self._folder / name, self._source)
-        return finished or self._train(name, cut, parent, seed)
+        if finished is not None:
+            return finished
+        student = self._train(name, cut, parent, seed)
+        for leftover in (f"{name}.distillation", f"{name}.tokenizer"):
+            shutil.rmtree(self._folder / leftover, ignore_errors=True)
+        return student
 
     def adapt(self, parent: Structure) -> Structure:
         """`parent` after quantization-aware fine-tuning, as a structure of its own."""
@@ -129,6 +134,8 @@ class Students:
         else:
             model, pruning = self._prune(model, cut, tokenizer_files)
             how |= {"pruning": pruning}
+        if cut.operations == 0:
+            return write(name, model, tokenizer_files, how, self._source, folder)
         how |= {"embedding_bits": _round_embeddings(model)}
         texts, targets, teacher = self._taught()
         settings = self._settings(model, cut, texts)
@@ -152,10 +159,7 @@ class Students:
             "seconds": curve.seconds,
             "texts_per_s": curve.texts_per_s,
         }
-        structure = write(name, model, tokenizer_files, how, self._source, folder)
-        for leftover in (f"{name}.distillation", f"{name}.tokenizer"):
-            shutil.rmtree(self._folder / leftover, ignore_errors=True)
-        return structure
+        return write(name, model, tokenizer_files, how, self._source, folder)
 
     def _prune(self, model: Any, cut: Cut, tokenizer_files: Path) -> tuple[Any, dict[str, Any]]:
         from export import importance

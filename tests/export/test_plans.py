@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from export.plans import DENSE, cuts, trials
+from export.plans import DENSE, cuts, trials, vocabulary_cut
 from export.quantization import QUANTIZERS
 from slipway.recipe import Export
 
@@ -24,10 +24,16 @@ def test_quantizing_trains_nothing() -> None:
     assert cuts(Export(effort="quantize")) == ()
 
 
-def test_a_pruned_vocabulary_is_the_last_link_and_keeps_the_size_of_the_one_before() -> None:
-    *_, before, last = cuts(Export(effort="quick", vocabulary="prune"))
-    assert last.prune_vocabulary
-    assert (last.compute, last.layers) == (before.compute, before.layers)
+def test_a_pruned_vocabulary_keeps_the_size_of_what_it_is_pruned_from() -> None:
+    base = cuts(Export(effort="quick"))[-1]
+    cut = vocabulary_cut(base)
+    assert cut.prune_vocabulary
+    assert (cut.compute, cut.layers) == (base.compute, base.layers)
+    assert 0 < cut.operations < base.operations
+
+
+def test_the_dense_model_is_not_trained_for_its_vocabulary() -> None:
+    assert vocabulary_cut(None).operations == 0
 
 
 @pytest.mark.parametrize("effort", ["quantize", "quick", "full"])
