@@ -28,7 +28,7 @@ from slipway.recipe import Export
 PYTORCH = "pytorch"
 """Name of the dense checkpoint's row."""
 
-_SECONDS = {"quantize": 15.0, "quick": 50.0, "full": 240.0}
+_SECONDS = {"quantize": 15.0, "quick": 45.0, "full": 240.0}
 _LARGEST = max(SHAPES)
 _SINGLE_TEXTS = 60
 _TOKENS = 32
