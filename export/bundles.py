@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from export.candidates import Candidate, copy_into
-from export.search import Outcome, search
+from export.distillation.unlabelled import unlabelled_texts
+from export.search.candidates import Candidate, copy_into
+from export.search.search import Outcome, search
+from export.search.structures import student_logits
 from export.source import Source
-from export.students import student_logits
-from export.unlabelled import unlabelled_texts
 from slipway.artifacts import Artifact, code_version, inputs_digest, read_artifact, write_artifact
 from slipway.bundle import EXPECTED, FRONTIER, PLOT, SPEC, BundleSpec, Check, Variant
 from slipway.predictor import Prediction, Predictor

@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from export import roofline
-from export.breakdown import breakdown
-from export.measurement import Corpus, Shape
+from export.measurement import Corpus, Shape, roofline
+from export.measurement.breakdown import breakdown
 from slipway.bundle import EXPECTED, TOKENIZER, Bundle, Target
 from slipway.engines import defaults, open_session
 from slipway.predictor import Encoder

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from export.calibration_texts import CALIBRATION_TEXTS, sample
+from export.evaluation.significance import compare
 from export.graph import export_onnx, quietly
 from export.measurement import Corpus, Shape, speeds, torch_model
-from export.significance import compare
+from export.quantization.calibration_texts import CALIBRATION_TEXTS, sample
 from export.source import Source
 from slipway.bundle import TOKENIZER, Bundle, Target
 from slipway.engines import open_session

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export import roofline
 from export.graph import export_onnx
-from export.measurement import Corpus, Shape, speeds
+from export.measurement import Corpus, Shape, roofline, speeds
 from export.quantization import QUANTIZERS
 from export.quantization.mixed import divergence
 from export.rewrites import rewrite

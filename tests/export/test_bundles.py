@@ -119,7 +119,7 @@ def test_a_chosen_student_is_a_checkpoint_of_its_own_between_bundle_and_dense_ch
 def test_a_search_goes_on_from_what_it_has(
     searched: Artifact, tiny_checkpoint: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export import students
+    from export.search import students
 
     for entry in searched.path.parent.iterdir():
         if entry.name.startswith(".bundle.search-"):
