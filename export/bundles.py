@@ -21,6 +21,7 @@ from export.search.search import Outcome, search
 from export.search.structures import student_logits
 from export.source import Source
 from slipway.artifacts import Artifact, code_version, inputs_digest, read_artifact, write_artifact
+from slipway.assets import fingerprint
 from slipway.bundle import EXPECTED, FRONTIER, PLOT, SPEC, BundleSpec, Check, Variant
 from slipway.predictor import Prediction, Predictor
 from slipway.progress import progress
@@ -41,7 +42,15 @@ _CHECK_TEXTS = (
 
 def export_inputs(checkpoint: Artifact, section: Export) -> str:
     """Digest of everything that the bundle depends on; see `slipway.artifacts.inputs_digest`."""
-    return inputs_digest("export", {"export": section.model_dump(mode="json")}, [checkpoint])
+    recipe = {"export": section.model_dump(mode="json")}
+    return inputs_digest("export", recipe, [checkpoint], assets=_assets(section))
+
+
+def _assets(section: Export) -> dict[str, str]:
+    """What is read beside the checkpoint."""
+    if section.unlabelled is None:
+        return {}
+    return {"unlabelled": fingerprint(section.unlabelled, section.unlabelled_sha256)}
 
 
 def export(checkpoint_path: Path, out: Path, section: Export, *, force: bool = False) -> Artifact:
@@ -69,9 +78,10 @@ def _work_folder(source: Source, section: Export, out: Path) -> Path:
         {
             "target": section.target,
             "seed": section.seed,
-            "unlabelled": [section.unlabelled, section.unlabelled_sha256, section.unlabelled_text],
+            "unlabelled": [section.unlabelled, section.unlabelled_text],
         },
         [source.checkpoint],
+        assets=_assets(section),
     )
     out = out.absolute()
     work = out.parent / f".{out.name}.search-{key[:12]}"
