@@ -6,8 +6,12 @@ in G operations/s: int8 OpenVINO 950, PyTorch (oneDNN) 980, ONNX Runtime 860; bf
 265. So "× PyTorch fp32" is half MKL's weakness on that processor.
 
 A variant's operations are two for each multiply-add of its matrix products, those of activations with each other
-included, at the shapes that a run really has. Everything else (softmax, normalization, quantization) is no work by this
-count, only time: the share reached is what it and imperfect products leave; `export.measurement.breakdown` says which.
+included, at the shapes that a run really has. Each product is held against the peak of the precision that the file has
+it in: an int8 model's attention between tokens is fp32, a mixed model's harmful layers are, and weights in 4 bits whose
+products are computed in fp32 have the peak of fp32. So a share is the time that all products would take at their peaks,
+of the time that the run takes. (One peak for all of a file's products would hold fp32 against int8.) Everything else
+(softmax, normalization, quantization) is no work by this count, only time: the share reached is what it and imperfect
+products leave; `export.measurement.breakdown` says which.
 
 Source: Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009. Its slope for memory is left out: the weights of
 an encoder that this is about (5 to 25 MB) are read once for thousands of operations a byte, except at 1 × 32 tokens.
@@ -18,11 +22,12 @@ import math
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,6 +45,12 @@ _PRODUCTS = {
     "MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
     "QLinearMatMul", "QGemm", "MatMulNBits",
 }  # fmt: skip
+_INTEGER = {"MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm"}
+_MOVES = {"Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze"}
+_KERNEL_TIME = "_kernel_time"
+
+Operations = dict[str, int]
+"""Of one sequence, by the precision that they are in: `int8`, `fp32`, `fp16`, `bf16`."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +79,17 @@ def peaks(threads: int = 1) -> Peaks:
         )
 
 
-def share(operations: float, sequences_per_s: float, peak: float) -> float:
-    """Share of `peak` (G operations/s) that so many sequences of so many operations each reach."""
-    return operations * sequences_per_s / (peak * 1e9)
+def share(operations: Operations, sequences_per_s: float, peaks: Peaks) -> float:
+    """Share of the machine's limit that so many sequences of these operations each reach."""
+    return sequences_per_s * sum(count / (peaks.of(precision) * 1e9) for precision, count in operations.items())
 
 
-def operations(model: Path, shape: Shape) -> int:
+def operations(model: Path, shape: Shape, hint: Literal["f32", "bf16"] = "f32") -> Operations:
     """Operations of the matrix products for one sequence of the shape's tokens.
 
     Shapes are those of a real run with ONNX Runtime, so nothing has to be inferred through a graph's own arithmetic.
-    Raises `ExportError` if it can't run the file.
+    `hint` is the target's: in what the engine computes what the file has in fp32. Raises `ExportError` if ONNX Runtime
+    can't run the file.
     """
     import onnxruntime
 
@@ -93,9 +105,42 @@ def operations(model: Path, shape: Shape) -> int:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime_engine.create(model, Target(model=model.name, precision="fp32"), options)
         events = node_events(session, batch, 1, prefix)
-    nodes = [event["args"] for event in events if event.get("cat") == "Node" and "op_name" in event["args"]]
-    total = sum(_product_operations(node) for node in nodes if node["op_name"] in _PRODUCTS)
-    return round(total / shape.batch)
+    rounded = _rounded_products(model)
+    found = Counter[str]()
+    for event in events:
+        if event.get("cat") != "Node" or event["args"].get("op_name") not in _PRODUCTS:
+            continue
+        integer = event["name"].removesuffix(_KERNEL_TIME) in rounded
+        found["int8" if integer else _floating(event["args"], hint)] += _product_operations(event["args"])
+    return {precision: round(total / shape.batch) for precision, total in found.items()}
+
+
+def _rounded_products(model: Path) -> set[str]:
+    """Names of the products that are computed on integers: both factors are, when they come."""
+    import onnx
+
+    proto = onnx.load(str(model))
+    producers = {output: node for node in proto.graph.node for output in node.output}
+
+    def is_dequantized(name: str) -> bool:
+        node = producers.get(name)
+        while node is not None and node.op_type in _MOVES:
+            node = producers.get(node.input[0])
+        return node is not None and node.op_type == "DequantizeLinear"
+
+    def is_integer(node: Any) -> bool:
+        if node.op_type == "MatMulNBits":  # 4: the kernel rounds activations to int8, too
+            return any(one.name == "accuracy_level" and one.i == 4 for one in node.attribute)
+        return node.op_type in _INTEGER or all(is_dequantized(name) for name in node.input[:2])
+
+    return {node.name for node in proto.graph.node if node.op_type in _PRODUCTS and is_integer(node)}
+
+
+def _floating(node: dict[str, Any], hint: Literal["f32", "bf16"]) -> str:
+    (kind,) = node["output_type_shape"][0]
+    if kind in ("float16", "bfloat16"):
+        return "fp16" if kind == "float16" else "bf16"
+    return "bf16" if hint == "bf16" else "fp32"
 
 
 def _product_operations(node: dict[str, Any]) -> int:

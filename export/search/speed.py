@@ -191,12 +191,12 @@ def _add_memory(source: Source, dense: Structure, found: Sequence[Candidate], se
 
 
 def _add_roofline(found: Sequence[Candidate], section: Export, into: Speeds) -> None:
-    """Share of the peak of the precision that the candidate's products have, at the shape where it is highest."""
+    """Share of the peaks of the precisions that the candidate's products have, at the shape where it is highest."""
     peaks = roofline.peaks(section.threads)
     for each in found:
-        peak = peaks.int8 if each.target.precision == "int8" else peaks.fp32
+        hint = each.target.precision_hint
         shares = [
-            roofline.operations(each.model, shape) * speed.sequences_per_s / (peak * 1e9)
+            roofline.share(roofline.operations(each.model, shape, hint), speed.sequences_per_s, peaks)
             for shape, speed in into.by_shape[each.trial.name].items()
         ]
         into.roofline_share[each.trial.name] = round(max(shares), 4)

@@ -8,6 +8,8 @@ import pytest
 
 from export.measurement import Shape, roofline
 from export.measurement.breakdown import breakdown
+from export.quantization import QUANTIZERS
+from export.quantization.products import load_graph, products
 from slipway.bundle import Target
 from slipway.engines import defaults
 from slipway.errors import ExportError
@@ -76,6 +78,11 @@ def ids(rows: int, tokens: int) -> dict[str, np.ndarray[Any, Any]]:
     return {"input_ids": numbers, "attention_mask": np.ones_like(numbers)}
 
 
+def attention(tokens: int) -> int:
+    """Of queries × keys and probabilities × values."""
+    return 2 * LAYERS * 2 * tokens * tokens * HIDDEN
+
+
 def formula(tokens: int) -> int:
     """Two for each multiply-add: projections, feed-forward, queries × keys and × values; pooler and head on one row."""
     weights = 4 * HIDDEN * HIDDEN + 2 * HIDDEN * INNER
@@ -85,12 +92,36 @@ def formula(tokens: int) -> int:
 
 @pytest.mark.parametrize("shape", [Shape(1, 2), Shape(1, 32), Shape(8, 32), Shape(3, 57)])
 def test_operations_of_a_bert_equal_the_closed_formula(bert: Path, shape: Shape) -> None:
-    assert roofline.operations(bert, shape) == formula(shape.tokens)
+    assert roofline.operations(bert, shape) == {"fp32": formula(shape.tokens)}
 
 
 def test_quantization_does_not_change_how_many_operations_there_are(static: Path, dynamic: Path) -> None:
-    assert roofline.operations(static, Shape(2, 16)) == formula(16)
-    assert roofline.operations(dynamic, Shape(2, 16)) == formula(16)
+    assert sum(roofline.operations(static, Shape(2, 16)).values()) == formula(16)
+    assert sum(roofline.operations(dynamic, Shape(2, 16)).values()) == formula(16)
+
+
+def test_products_of_activations_that_stay_fp32_count_as_such(dynamic: Path) -> None:
+    found = roofline.operations(dynamic, Shape(2, 16))
+    assert found == {"int8": formula(16) - attention(16), "fp32": attention(16)}
+
+
+def test_a_quantized_product_counts_as_int8_and_one_that_was_kept_does_not(bert: Path, tmp_path: Path) -> None:
+    kept = [product.node for product in products(load_graph(bert), ())][:2]
+    quantize = QUANTIZERS["int8-static"].quantize
+    all_of_them = quantize(bert, tmp_path / "all.onnx", [ids(2, 9)])
+    but_two = quantize(bert, tmp_path / "but-two.onnx", [ids(2, 9)], keep=kept)
+    whole, mixed = (roofline.operations(model, Shape(2, 16)) for model in (all_of_them, but_two))
+    assert sum(whole.values()) == sum(mixed.values()) == formula(16)
+    assert whole["int8"] > mixed["int8"] > 0
+
+
+def test_weights_alone_in_few_bits_leave_the_products_in_fp32(bert: Path, tmp_path: Path) -> None:
+    model = QUANTIZERS["w8"].quantize(bert, tmp_path / "w8.onnx", [ids(2, 9)])
+    assert roofline.operations(model, Shape(2, 16)) == {"fp32": formula(16)}
+
+
+def test_what_an_engine_is_told_to_compute_in_bf16_counts_as_that(bert: Path) -> None:
+    assert roofline.operations(bert, Shape(1, 8), "bf16") == {"bf16": formula(8)}
 
 
 def test_operations_of_a_broken_file_are_one_line(tmp_path: Path) -> None:
@@ -101,7 +132,10 @@ def test_operations_of_a_broken_file_are_one_line(tmp_path: Path) -> None:
 
 
 def test_a_share_is_what_was_reached_of_the_peak() -> None:
-    assert roofline.share(689e6, 1000, 1378) == pytest.approx(0.5)
+    peaks = roofline.Peaks(int8=1000, bf16=500, fp32=250, threads=1)
+    assert roofline.share({"int8": 500_000_000}, 1000, peaks) == pytest.approx(0.5)
+    # A millisecond is 0.2 ms of int8 and 0.4 ms of fp32 at their peaks.
+    assert roofline.share({"int8": 200_000_000, "fp32": 100_000_000}, 1000, peaks) == pytest.approx(0.6)
 
 
 @pytest.mark.slow
