@@ -4,6 +4,7 @@ search.py         the search
 plans.py          what each effort tries
 structures.py     a model's graph and weights on disk
 students.py       smaller structures, each cut out of the one before and taught by the dense one
+lessons.py        what the dense one has to say, and how long each student goes on learning
 candidates.py     one variant: a structure quantized, and asked the whole of dev
 speed.py          all variants and PyTorch beside each other
 rows.py           a variant's figures

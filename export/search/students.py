@@ -9,41 +9,38 @@ learning rate has fallen to nothing by then, and a choice by dev would flatter w
 """
 
 import dataclasses
-import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from export.distillation import Distillation, Teacher, distil, teach
+from export.distillation import distil
 from export.distillation.teacher import head_row
 from export.pruning import plan, prune, structure_of
+from export.pruning.importance import Importance, eliminate, measure
 from export.quantization.calibration_texts import CALIBRATION_TEXTS, sample
 from export.search import structures
-from export.search.plans import TEACHING, Cut
+from export.search.lessons import Lesson, lesson, recovery
+from export.search.plans import Cut
 from export.search.structures import Structure, tokenizer_of
 from export.source import Source
 from slipway.bundle import TOKENIZER
 from slipway.progress import progress, say
 from slipway.recipe import Export
 
-FloatArray = npt.NDArray[np.float32]
+Rank = Callable[[Any, Sequence[Mapping[str, Any]]], Importance]
 
 _IMPORTANCE_ROWS = 768
 _ABLATION_ROWS = 256
 _BATCH = 32
-_LEARNING_RATE = 4e-4
-_STATE_WEIGHT = 10.0
 _FLOOR = 0.75
 _LAST_ROWS = 1 / 32
 """Share of the rows of the last layer that a head on the first token reads, at 32 tokens."""
-_FEWEST_EPOCHS, _MOST_EPOCHS = 1.0, 15.0
 _TOKEN_COUNT = 2
 """A token stays if the training texts use it so often; see `export.vocabulary` for what each choice costs."""
-_MOST_STATE_BYTES = 2 << 30
 
 
 class Students:
@@ -62,7 +59,6 @@ class Students:
         self._folder = folder
         self._deadline = deadline
         self._unlabelled = list(unlabelled)
-        self._teacher: tuple[list[str], list[int | None], Teacher] | None = None
 
     def make(self, cut: Cut, parent: Structure, *, seed: int) -> Structure:
         """The student that `cut` makes of `parent`, trained from `seed`."""
@@ -83,7 +79,6 @@ class Students:
             return finished
         model = load_classifier(parent.checkpoint or self._source.path)
         files = parent.tokenizer.parent
-        texts, targets, teacher = self._taught()
         settings = dataclasses.replace(SETTINGS, max_tokens=self._source.max_tokens)
         encode = Encoder(parent.tokenizer, parent.spec.tokenization)
         calibration = [encode([text]) for text in sample(self._source.train.texts, CALIBRATION_TEXTS, 0)]
@@ -91,9 +86,9 @@ class Students:
         adapted = quantization_aware(
             model,
             tokenizer_of(files),
-            texts,
-            targets,
-            teacher,
+            self._lesson.texts,
+            self._lesson.targets,
+            self._lesson.answers,
             calibration,
             settings,
             seed=self._section.seed,
@@ -117,18 +112,16 @@ class Students:
             model, tokenizer_files, vocabulary = self._prune_vocabulary(model, tokenizer_files, folder)
             how |= {"vocabulary": vocabulary}
         else:
-            model, pruning = self._prune(model, cut, tokenizer_files)
+            model, pruning = cut_down(self._source, model, tokenizer_of(tokenizer_files), cut, seed=self._section.seed)
             how |= {"pruning": pruning}
-        how |= {"embedding_bits": _round_embeddings(model)}
-        texts, targets, teacher = self._taught()
-        settings = self._settings(model, cut, texts)
-        tokenizer = tokenizer_of(tokenizer_files)
+        how |= {"embedding_bits": round_embeddings(model)}
+        settings = recovery(self._source, model, cut, self._lesson)
         curve = distil(
             model,
-            tokenizer,
-            texts,
-            targets,
-            teacher,
+            tokenizer_of(tokenizer_files),
+            self._lesson.texts,
+            self._lesson.targets,
+            self._lesson.answers,
             settings,
             seed=seed,
             work=self._folder / f"{name}.distillation",
@@ -136,8 +129,8 @@ class Students:
         )
         how |= {
             "distillation": dataclasses.asdict(settings),
-            "texts": len(texts),
-            "unlabelled": sum(target is None for target in targets),
+            "texts": len(self._lesson.texts),
+            "unlabelled": sum(target is None for target in self._lesson.targets),
             "steps": curve.steps,
             "seconds": curve.seconds,
             "texts_per_s": curve.texts_per_s,
@@ -147,132 +140,82 @@ class Students:
             shutil.rmtree(self._folder / leftover, ignore_errors=True)
         return structure
 
-    def _prune(self, model: Any, cut: Cut, tokenizer_files: Path) -> tuple[Any, dict[str, Any]]:
-        from export.pruning import importance
-        from slipway.pruned import shapes_of
-
-        tokenizer = tokenizer_of(tokenizer_files)
-        with progress("Ranking heads, neurons and layers"):
-            batches = self._labelled_batches(tokenizer, _IMPORTANCE_ROWS)
-            structure = structure_of(model)
-            layers = None
-            wanted = max(1, round(len(structure.dense) * cut.layers))
-            if not structure.shares_layers and wanted < len(structure.layers):
-                required = [
-                    place for place, layer in enumerate(structure.layers) if layer.shape.source in structure.required
-                ]
-                few = batches[: max(1, _ABLATION_ROWS // _BATCH)]
-                layers = importance.eliminate(model, few, wanted, required=required)
-            ranked = importance.measure(model, batches)
-            chosen = plan(
-                ranked,
-                structure,
-                compute=cut.compute,
-                layers=layers,
-                floor=_FLOOR,
-                last_rows=_LAST_ROWS if head_row(model) == "first" else 1.0,
-            )
-            pruned = prune(model, chosen)
-        shapes = [dataclasses.asdict(shape) for shape in shapes_of(pruned)]
-        return pruned, {"importance": "taylor", "compute": chosen.compute, "layers": shapes}
-
     def _prune_vocabulary(self, model: Any, files: Path, folder: Path) -> tuple[Any, Path, dict[str, Any]]:
         from export.vocabulary import coverage, prune_vocabulary, select_embeddings
 
         vocabulary = prune_vocabulary(
             files / TOKENIZER,
-            self._texts(),
+            [*self._source.train.texts, *self._unlabelled],
             min_count=_TOKEN_COUNT,
             characters="seen-scripts",
             keep=_named_tokens(files),
         )
         out = folder.with_name(f"{folder.name}.tokenizer")
-        vocabulary.savetokenizer_of(files, out)
+        vocabulary.save_tokenizer(files, out)
         figures = dataclasses.asdict(coverage(files / TOKENIZER, vocabulary, self._source.dev.texts))
         figures |= {"tokens": len(vocabulary.kept), "tokens_before": vocabulary.tokens_before}
         return select_embeddings(model, vocabulary), out, figures
 
-    def _taught(self) -> tuple[list[str], list[int | None], Teacher]:
-        """Texts, their class numbers (None without) and the dense model's answers; asked once for a search."""
-        if self._teacher is None:
-            from slipway.pruned import load_classifier
+    @cached_property
+    def _lesson(self) -> Lesson:
+        return lesson(self._source, self._section, self._unlabelled, self._folder)
 
-            model = load_classifier(self._source.path)
-            texts, targets = self._lesson(model)
-            file = self._folder / f"teacher-{len(texts)}.safetensors"
-            if file.exists():
-                answers = Teacher.read(file)
-            else:
-                layers = _kept_layers(model, len(texts))
-                answers = teach(
-                    model, tokenizer_of(self._source.path), texts, max_tokens=self._source.max_tokens, layers=layers
-                )
-                file.parent.mkdir(parents=True, exist_ok=True)
-                answers.write(file)
-            self._teacher = texts, targets, answers
-        return self._teacher
 
-    def _texts(self) -> list[str]:
-        return [*self._source.train.texts, *self._unlabelled]
+def cut_down(
+    source: Source, model: Any, tokenizer: Any, cut: Cut, *, seed: int, rank: Rank = measure
+) -> tuple[Any, dict[str, Any]]:
+    """`model` cut to `cut`, not yet recovered, and what went.
 
-    def _lesson(self, model: Any) -> tuple[list[str], list[int | None]]:
-        """As many texts as the plan pays for, drawn from train and the unlabelled ones alike."""
-        texts = self._texts()
-        targets: list[int | None] = [int(target) for target in self._source.train.targets]
-        targets += [None] * len(self._unlabelled)
+    Layers go by elimination, heads and neurons by `rank`, which is given the model and batches of training rows that
+    `seed` draws.
+    """
+    from slipway.pruned import shapes_of
+
+    with progress("Ranking heads, neurons and layers"):
+        batches = _labelled_batches(source, tokenizer, _IMPORTANCE_ROWS, seed)
         structure = structure_of(model)
-        per_text = 2 * structure.multiply_adds(structure.dense) * _mean_tokens(self._source.path, texts, self._source)
-        most = max(256, int(TEACHING[self._section.effort] / per_text))
-        if most >= len(texts):
-            return texts, targets
-        say(f"  distilling from {most:,} of {len(texts):,} texts, as many as this effort pays for")
-        chosen = sorted(np.random.default_rng(self._section.seed).permutation(len(texts))[:most].tolist())
-        return [texts[row] for row in chosen], [targets[row] for row in chosen]
-
-    def _settings(self, model: Any, cut: Cut, texts: Sequence[str]) -> Distillation:
-        from slipway.pruned import shapes_of
-
-        structure = structure_of(model)
-        shapes = shapes_of(model)
-        tokens = _mean_tokens(self._source.path, texts, self._source)
-        epoch = 6 * structure.multiply_adds(shapes) * tokens * len(texts)
-        _, _, teacher = self._taught()
-        last = len(structure.dense) - 1
-        # A student's layers are spread evenly over the teacher's, so that the last one learns from the last.
-        matched = {
-            layer: round((layer + 1) * (last + 1) / len(shapes)) - 1
-            for layer in range(len(shapes))
-            if not structure.shares_layers
-        }
-        return Distillation(
-            epochs=round(min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, cut.operations / epoch)), 3),
-            batch_size=_BATCH,
-            learning_rate=_LEARNING_RATE * min(1.0, math.sqrt(384 / model.config.hidden_size)),
-            layers={own: other for own, other in matched.items() if other in teacher.states},
-            state_weight=_STATE_WEIGHT,
-            max_tokens=self._source.max_tokens,
+        layers = None
+        wanted = max(1, round(len(structure.dense) * cut.layers))
+        if not structure.shares_layers and wanted < len(structure.layers):
+            required = [
+                place for place, layer in enumerate(structure.layers) if layer.shape.source in structure.required
+            ]
+            few = batches[: max(1, _ABLATION_ROWS // _BATCH)]
+            layers = eliminate(model, few, wanted, required=required)
+        ranked = rank(model, batches)
+        chosen = plan(
+            ranked,
+            structure,
+            compute=cut.compute,
+            layers=layers,
+            floor=_FLOOR,
+            last_rows=_LAST_ROWS if head_row(model) == "first" else 1.0,
         )
+        pruned = prune(model, chosen)
+    shapes = [dataclasses.asdict(shape) for shape in shapes_of(pruned)]
+    return pruned, {"importance": ranked.method, "compute": chosen.compute, "layers": shapes}
 
-    def _labelled_batches(self, tokenizer: Any, rows: int) -> list[dict[str, Any]]:
-        import torch
 
-        train = self._source.train
-        chosen = np.random.default_rng(self._section.seed).permutation(len(train.texts))[:rows]
-        order = sorted(chosen.tolist(), key=lambda row: len(train.texts[row]))
-        batches = []
-        for start in range(0, len(order), _BATCH):
-            part = order[start : start + _BATCH]
-            encoded = tokenizer(
-                [train.texts[row] for row in part],
-                truncation=True,
-                max_length=self._source.max_tokens,
-                padding=True,
-                return_tensors="pt",
-            )
-            batches.append({**encoded, "labels": torch.from_numpy(train.targets[part])})
-        # Not by length: the first few of these batches stand for all.
-        order_of_batches = np.random.default_rng(self._section.seed).permutation(len(batches))
-        return [batches[number] for number in order_of_batches]
+def _labelled_batches(source: Source, tokenizer: Any, rows: int, seed: int) -> list[dict[str, Any]]:
+    import torch
+
+    train = source.train
+    chosen = np.random.default_rng(seed).permutation(len(train.texts))[:rows]
+    order = sorted(chosen.tolist(), key=lambda row: len(train.texts[row]))
+    batches = []
+    for start in range(0, len(order), _BATCH):
+        part = order[start : start + _BATCH]
+        encoded = tokenizer(
+            [train.texts[row] for row in part],
+            truncation=True,
+            max_length=source.max_tokens,
+            padding=True,
+            return_tensors="pt",
+        )
+        batches.append({**encoded, "labels": torch.from_numpy(train.targets[part])})
+    # Not by length: the first few of these batches stand for all.
+    order_of_batches = np.random.default_rng(seed).permutation(len(batches))
+    return [batches[number] for number in order_of_batches]
 
 
 def _named_tokens(files: Path) -> list[str]:
@@ -281,14 +224,7 @@ def _named_tokens(files: Path) -> list[str]:
     return [token for token in tokenizer.all_special_tokens if token in tokenizer.get_vocab()]
 
 
-def _mean_tokens(files: Path, texts: Sequence[str], source: Source) -> float:
-    """Mean tokens of a text, from a thousand of them."""
-    few = list(texts[:: max(1, len(texts) // 1000)])
-    encoded = tokenizer_of(files)(few, truncation=True, max_length=source.max_tokens)["input_ids"]
-    return float(np.mean([len(ids) for ids in encoded]))
-
-
-def _round_embeddings(model: Any) -> int:
+def round_embeddings(model: Any) -> int:
     """Round a large token embedding to 4 bits in place; the bits that it has then.
 
     It is frozen while the student learns, so what it is served with is what the student learns with.
@@ -303,13 +239,6 @@ def _round_embeddings(model: Any) -> int:
     with torch.no_grad():
         weight.copy_(torch.from_numpy(rounded4(weight.float().cpu().numpy())))
     return 4
-
-
-def _kept_layers(model: Any, texts: int) -> list[int]:
-    """Layers whose states are kept: all, or the last one where all would not fit into memory."""
-    count = int(model.config.num_hidden_layers)
-    total = 2 * texts * count * int(model.config.hidden_size)
-    return list(range(count)) if total <= _MOST_STATE_BYTES else [count - 1]
 
 
 def _describe(cut: Cut) -> str:
