@@ -20,9 +20,10 @@ from export.distillation.pacing import affordable_steps, rate_at
 from export.distillation.teacher import head_row
 from export.distillation.token_batches import by_budget, shuffled, tokenize
 from slipway.errors import ExportError
-from tests.tiny_base import BAD, GOOD, PLAIN, write_tiny_base
+from tests.export.tiny_students import answers, new_student, sure
+from tests.tiny_base import BAD, GOOD, PLAIN
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 
 SETTINGS = Distillation(
     epochs=2, batch_size=16, learning_rate=3e-3, max_tokens=32, precision="fp32", evaluations_per_epoch=1
@@ -38,16 +39,6 @@ class Clock:
     def __call__(self) -> float:
         self.now += self.tick
         return self.now
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(base: Path) -> Any:
-    return transformers.AutoTokenizer.from_pretrained(base)
 
 
 @pytest.fixture(scope="module")
@@ -68,26 +59,7 @@ def teacher(reviews: tuple[list[str], npt.NDArray[np.int64]]) -> Teacher:
     _, targets = reviews
     generator = np.random.default_rng(0)
     states = generator.normal(size=(2, 32)).astype(np.float16)[targets]
-    return Teacher(np.where(np.eye(2)[targets] > 0, 2.0, -2.0).astype(np.float32), {5: states})
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def new_student(base: Path, seed: int = 1) -> Any:
-    torch.manual_seed(seed)
-    return transformers.AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=2, attn_implementation="eager"
-    ).eval()
-
-
-def answers(model: Any, tokenizer: Any, texts: list[str]) -> npt.NDArray[np.float32]:
-    return teach(model, tokenizer, texts, max_tokens=32, precision="fp32").logits
+    return sure(targets, {5: states})
 
 
 def same_weights(one: Any, other: Any) -> bool:

@@ -1,6 +1,5 @@
 """A model that is adapted to quantization loses less when it is quantized, and is an ordinary model afterwards."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,33 +17,16 @@ from export.graph import export_onnx
 from export.quantization import static
 from export.quantization.qat import Adapted, calibrate, fake_quantized, quantization_aware
 from slipway.errors import ExportError
-from tests.tiny_base import BAD, GOOD, PLAIN, write_tiny_base
+from tests.export.tiny_students import answers, new_student, sure
+from tests.tiny_base import BAD, GOOD, PLAIN
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 
 SETTINGS = Distillation(
     epochs=12, batch_size=16, learning_rate=1e-4, max_tokens=32, precision="fp32", alpha=1.0, evaluations_per_epoch=1
 )
 
 Batch = dict[str, npt.NDArray[np.int64]]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(base: Path) -> Any:
-    return transformers.AutoTokenizer.from_pretrained(base)
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +39,10 @@ def texts() -> list[str]:
 def model(base: Path, tokenizer: Any, texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One that tells good from bad, with an outlier that smoothing can't cure: a channel that is always 3 and is
     multiplied by weights a thousand times as large as the others, whose products a bias takes back."""
-    torch.manual_seed(0)
-    made = transformers.AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=2, attn_implementation="eager"
-    )
+    made = new_student(base, seed=0)
     good = [sum(word in GOOD for word in text.split()) > sum(word in BAD for word in text.split()) for text in texts]
-    lesson = Teacher(np.where(np.eye(2)[np.array(good, dtype=int)] > 0, 2.0, -2.0).astype(np.float32), {})
     settings = replace(SETTINGS, epochs=10, learning_rate=3e-3)
-    distil(made, tokenizer, texts, None, lesson, settings, seed=0, work=tmp_path_factory.mktemp("model"))
+    distil(made, tokenizer, texts, None, sure(good), settings, seed=0, work=tmp_path_factory.mktemp("model"))
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for layer in made.bert.encoder.layer:
@@ -107,8 +85,8 @@ def adapted(
 def error(model: Any, tokenizer: Any, texts: list[str], teacher: Teacher, calibration: list[Batch]) -> float:
     """Mean squared difference of logits from the teacher's, when calibrated and quantized."""
     with fake_quantized(model, calibrate(model, calibration)):
-        answers = teach(model, tokenizer, texts, max_tokens=32, precision="fp32").logits
-    return float(np.square(answers - teacher.logits).mean())
+        found = answers(model, tokenizer, texts)
+    return float(np.square(found - teacher.logits).mean())
 
 
 def test_an_adapted_model_loses_less_on_texts_that_it_has_not_seen(
@@ -147,7 +125,7 @@ def test_the_ordinary_quantizer_loses_less_on_an_adapted_model_and_computes_what
     before = int8_answers(model, tokenizer, unseen, calibration, tmp_path / "before")
     after = int8_answers(adapted.model, tokenizer, unseen, calibration, tmp_path / "after")
     with fake_quantized(model, calibrate(model, calibration)):
-        simulated = teach(model, tokenizer, unseen, max_tokens=32, precision="fp32").logits
+        simulated = answers(model, tokenizer, unseen)
     lost = np.square(before - expected).mean()
     assert np.square(before - simulated).mean() < lost / 20
     assert np.square(after - expected).mean() < lost / 2
@@ -157,9 +135,7 @@ def test_the_model_itself_is_left_as_it_was(
     model: Any, adapted: Adapted, tokenizer: Any, texts: list[str], teacher: Teacher
 ) -> None:
     assert adapted.model is not model
-    np.testing.assert_array_equal(
-        teach(model, tokenizer, texts, max_tokens=32, precision="fp32").logits, teacher.logits
-    )
+    np.testing.assert_array_equal(answers(model, tokenizer, texts), teacher.logits)
 
 
 def test_adapted_weights_lie_on_their_grid_so_quantizing_them_again_rounds_nothing(adapted: Adapted) -> None:
@@ -175,9 +151,7 @@ def test_an_adapted_model_is_saved_and_loaded_like_any_other(
     adapted.model.save_pretrained(tmp_path)
     loaded = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert loaded.state_dict().keys() == adapted.model.state_dict().keys()
-    one, other = (
-        teach(model, tokenizer, texts[:20], max_tokens=32, precision="fp32").logits for model in (loaded, adapted.model)
-    )
+    one, other = (answers(model, tokenizer, texts[:20]) for model in (loaded, adapted.model))
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
