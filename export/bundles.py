@@ -63,12 +63,17 @@ def export(checkpoint_path: Path, out: Path, section: Export, *, force: bool = F
     if force:
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(work)
     outcome = search(source, section, unlabelled_texts(section, source.held_out()), work)
-    parents = [source.checkpoint]
-    student = outcome.chosen.structure.checkpoint
-    if student is not None:
-        parents.append(_write_student(source, outcome.chosen, section, out.with_name(f"{out.name}-checkpoint")))
-    return _write_bundle(source, outcome, section, out, parents)
+    if outcome.chosen.structure.checkpoint is None:
+        return _write_bundle(source, outcome, section, out, [source.checkpoint])
+    student = _write_student(source, outcome.chosen, section, out.with_name(f"{out.name}-checkpoint"))
+    try:
+        return _write_bundle(source, outcome, section, out, [source.checkpoint, student])
+    except BaseException:
+        if not out.exists():  # a checkpoint beside no bundle would be taken for something that passed
+            shutil.rmtree(student.path, ignore_errors=True)
+        raise
 
 
 def _work_folder(source: Source, section: Export, out: Path) -> Path:
@@ -89,6 +94,15 @@ def _work_folder(source: Source, section: Export, out: Path) -> Path:
         if other != work:
             shutil.rmtree(other, ignore_errors=True)
     return work
+
+
+def _remove_abandoned(work: Path) -> None:
+    """What a search that was killed had half-written; whoever searches here has the claim to `work`'s bundle."""
+    for leftover in [*work.glob("*/.*"), *work.rglob("*.partial")]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _write_student(source: Source, chosen: Candidate, section: Export, out: Path) -> Artifact:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from slipway.bundle import EngineName, Target
 from slipway.engines import onnxruntime as onnxruntime_engine
 from slipway.engines import openvino as openvino_engine
+from slipway.errors import ExportError
 
 Batch = Mapping[str, npt.NDArray[np.int64]]
 Times = dict[str, float]
@@ -65,7 +66,10 @@ def node_events(session: Any, batch: Batch, runs: int, prefix: Path) -> list[dic
         session.run(["logits"], {name: value for name, value in batch.items() if name in names})
     file = Path(session.end_profiling())
     assert file.name.startswith(prefix.name), file  # noqa: S101
-    events: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        events: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ExportError(f"{file} was not written whole by ONNX Runtime; is there room in {file.parent}?") from error
     return events
 
 

@@ -36,7 +36,6 @@ from export.search.structures import Structure, dense_structure
 from export.search.students import Students
 from export.search.workers import run_jobs
 from export.source import Source
-from slipway.artifacts import is_full_disk
 from slipway.bundle import Variant
 from slipway.errors import ExportError, GateError
 from slipway.frontier import frontier_table
@@ -136,8 +135,6 @@ class _Search:
         for trial, result in run_jobs(jobs, self._section.jobs):
             self._agenda.finish(trial.name)
             if isinstance(result, ExportError):
-                if is_full_disk(result):
-                    raise result
                 say(f"  {trial.name} is left out: {result}")
                 continue
             self._found.append(result)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
 
+from slipway.artifacts import is_full_disk
 from slipway.errors import ExportError
 from slipway.progress import progress
 
@@ -18,7 +19,10 @@ Result = TypeVar("Result")
 
 
 def run_jobs(jobs: Mapping[Key, Callable[[], Result]], workers: int) -> Iterator[tuple[Key, Result | ExportError]]:
-    """Each job's result, or the `ExportError` that it raised, as they end. Jobs and results must be picklable."""
+    """Each job's result, or the `ExportError` that it raised, as they end. Jobs and results must be picklable.
+
+    A full disk is no job's own failure: it is raised, and ends the others.
+    """
     if workers == 1 or len(jobs) <= 1:
         for key, job in jobs.items():
             with progress(f"Making {key}"):
@@ -41,4 +45,7 @@ def _outcome(job: Callable[[], Result]) -> Result | ExportError:
     try:
         return job()
     except ExportError as error:
+        # Here, as an error that is returned to another process arrives without its cause.
+        if is_full_disk(error):
+            raise
         return error
