@@ -29,6 +29,7 @@ MAX_EXACT_DIFFERENCE = 1e-3
 """Largest difference of a logit that an fp32 graph may show against PyTorch; reordered sums explain about 1e-5."""
 
 _EQUALLY_FAST = 1.05
+_CLEARLY_FASTER = 1.2
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def choose(variants: list[Variant], section: Export) -> list[Variant]:
 
     def settle(variant: Variant) -> Variant:
         if variant is best:
-            return variant.model_copy(update={"chosen": True, "verdict": f"chosen: {_why(section)}"})
+            verdict = f"chosen: {_why(section)}{_on_single_texts(best, passing, section)}"
+            return variant.model_copy(update={"chosen": True, "verdict": verdict})
         if variant.passed:
             return variant.model_copy(update={"verdict": f"passes, but {_worse(variant, best)}"})
         return variant
@@ -168,6 +170,18 @@ def _why(section: Export) -> str:
         f"{section.max_size_mb:g} MB" if section.max_size_mb is not None else "",
     ]
     return f"the best within {' and '.join(filter(None, limits))}"
+
+
+def _on_single_texts(best: Variant, passing: list[Variant], section: Export) -> str:
+    """What a server of single texts of all lengths would rather take, which a fixed shape doesn't show."""
+    measured = [each for each in passing if each.text_ms]
+    if section.at == "texts" or _is_turned_round(section) or best not in measured:
+        return ""
+    fastest = min(measured, key=lambda each: (each.text_ms["p50"], each.name))
+    ratio = best.text_ms["p50"] / fastest.text_ms["p50"]
+    if ratio < _CLEARLY_FASTER:
+        return ""
+    return f"; of single texts of all lengths, {fastest.name} answers {ratio:.1f} times as many (--at texts)"
 
 
 def _worse(variant: Variant, best: Variant) -> str:

@@ -49,6 +49,15 @@ def test_a_good_and_fast_variant_passes() -> None:
     assert judge(variant(), SECTION).passed
 
 
+def test_the_verdict_says_what_a_server_of_single_texts_would_rather_take() -> None:
+    one = variant("one", latency_ms=latency(2.0), text_ms=latency(3.0))
+    other = variant("other", latency_ms=latency(2.5), text_ms=latency(1.5))
+    settled = choose([judge(each, SECTION) for each in (one, other)], SECTION)
+    assert settled[0].verdict.endswith("other answers 2.0 times as many (--at texts)")
+    alike = other.model_copy(update={"text_ms": latency(2.9)})
+    assert choose([judge(each, SECTION) for each in (one, alike)], SECTION)[0].verdict.endswith("that passes")
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
