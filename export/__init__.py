@@ -14,7 +14,7 @@ vocabulary/    the tokens of a domain
 rewrites/      the same function in fewer operations
 quantization/  the same function in fewer bits; fine-tuning for it
 
-The upper four know the lower ones; those below, each one technique, know nothing of the search.
+`search` knows the other packages, and they know nothing of it: each is usable, and tested, without.
 """
 
 from typing import Any
