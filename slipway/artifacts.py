@@ -145,17 +145,28 @@ def inputs_digest(
 ) -> str:
     """Digest of everything that a stage's result depends on; equal digests mean that the artifact can be reused.
 
-    `assets` maps the references that the stage reads from outside to the digests of their content.
+    `assets` maps the references that the stage reads from outside to the digests of their content. Where a `file:` of
+    the recipe lies doesn't count, so that a folder can be moved; its ending does, as it says how to read the content.
     """
     return canonical_digest(
         {
             "stage": stage,
             "code": code_version(stage),
-            "recipe": recipe,
+            "recipe": _without_places(recipe),
             "parents": [parent.digest for parent in parents],
             "assets": assets or {},
         }
     )
+
+
+def _without_places(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_places(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_places(entry) for entry in value]
+    if isinstance(value, str) and value.startswith("file:"):
+        return "file:*" + "".join(Path(value).suffixes)
+    return value
 
 
 def require_destination(path: Path) -> None:

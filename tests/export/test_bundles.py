@@ -119,7 +119,7 @@ def test_a_chosen_student_is_a_checkpoint_of_its_own_between_bundle_and_dense_ch
 def test_a_search_goes_on_from_what_it_has(
     searched: Artifact, tiny_checkpoint: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export import students
+    from export.search import students
 
     for entry in searched.path.parent.iterdir():
         if entry.name.startswith(".bundle.search-"):
@@ -132,6 +132,22 @@ def test_a_search_goes_on_from_what_it_has(
     limited = QUICK.model_copy(update={"budget": None, "max_size_mb": 100.0})
     bundle = export.export(tiny_checkpoint.path, tmp_path / "bundle", limited)
     assert {row.name for row in frontier(bundle)} >= {row.name for row in frontier(searched)}
+
+
+def test_a_table_that_changes_makes_another_bundle_and_one_that_moves_does_not(
+    tiny_checkpoint: Artifact, tmp_path: Path
+) -> None:
+    table = tmp_path / "more.parquet"
+
+    def inputs() -> str:
+        return export.export_inputs(tiny_checkpoint, QUICK.model_copy(update={"unlabelled": f"file:{table}"}))
+
+    pq.write_table(pa.table({"text": ["a superb charger"]}), table)
+    first = inputs()
+    table = table.rename(tmp_path / "moved.parquet")
+    assert inputs() == first
+    pq.write_table(pa.table({"text": ["an awful charger"]}), table)
+    assert inputs() != first
 
 
 def test_unlabelled_texts_are_learned_from_but_those_of_dev_and_test_are_not(

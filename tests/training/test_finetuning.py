@@ -86,6 +86,18 @@ def test_the_same_seed_gives_the_same_weights(tiny_recipe: Path, tiny_checkpoint
         np.testing.assert_array_equal(weights_of(again.path)[name], values)
 
 
+def test_a_folder_that_was_moved_is_not_trained_again_and_one_that_changed_is(tmp_path: Path) -> None:
+    here, moved = tmp_path / "here", tmp_path / "moved"
+    here.mkdir()
+    recipe = write_tiny_recipe(here)
+    before = training.training_inputs(load_recipe(recipe))
+    here.rename(moved)
+    assert training.training_inputs(load_recipe(moved / recipe.name)) == before
+    with (moved / "reviews.csv").open("a") as table:
+        table.write("good,1\n")
+    assert training.training_inputs(load_recipe(moved / recipe.name)) != before
+
+
 def test_the_best_weights_are_restored_after_stopping_early(tmp_path: Path) -> None:
     # A rate that is far too high from the first step on: later evaluations are no better than earlier ones.
     recipe = write_tiny_recipe(
