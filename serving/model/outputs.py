@@ -1,6 +1,6 @@
 """Logits to output tensors: labels, scores, and what else a caller asked for."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ class Decoder:
 
     def tensors(self, triton: Any, answer: Answer, wanted: Collection[str]) -> list[Any]:
         """Triton's tensors of the outputs that are `wanted`, of all if none is."""
-        made = {
+        made: dict[str, Callable[[], Any]] = {
             LABEL: lambda: self._names[answer.best],
             SCORE: lambda: answer.best_scores,
             SCORES: lambda: answer.scores,
