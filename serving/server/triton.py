@@ -79,6 +79,7 @@ class TritonServer:
             "id": self.endpoint_id,
             "model-repository": self.runtime / "models",
             "backend-directory": self.runtime / "backends",
+            "model-config-name": "cpu",
             "model-control-mode": "explicit",
             "load-model": self.model,
             "backend-config": f"{_BACKEND},shm-region-prefix-name={shared_memory_prefix}",
