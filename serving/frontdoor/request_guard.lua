@@ -6,6 +6,8 @@
 local MAX_DEPTH = 64
 
 local BACKSLASH, QUOTE, COLON, COMMA, LOWER_U = 92, 34, 58, 44, 117
+local SPACE, TAB, NEWLINE, RETURN = 32, 9, 10, 13
+local ZERO, NINE, MINUS, PLUS, POINT, LOWER_E, UPPER_E = 48, 57, 45, 43, 46, 101, 69
 local OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET = 123, 125, 91, 93
 local ESCAPES = {}
 for _, c in ipairs({ string.byte('"\\/bfnrtu', 1, -1) }) do
@@ -39,26 +41,68 @@ local function string_end(text, at)
   end
 end
 
--- Where the number or word that begins at `at` ends, or nil.
-local function scalar_end(text, at)
-  local find, match = string.find, string.match
-  local _, stop = find(text, "^-?0", at)
-  if stop == nil then
-    _, stop = find(text, "^-?[1-9]%d*", at)
+-- The first place from `at` on that is no white space.
+local function after_space(text, at)
+  local byte = string.byte
+  local c = byte(text, at)
+  while c == SPACE or c == NEWLINE or c == RETURN or c == TAB do
+    at = at + 1
+    c = byte(text, at)
   end
-  if stop == nil then
-    local word = match(text, "^%l+", at)
-    return (word == "true" or word == "false" or word == "null") and at + #word - 1 or nil
+  return at
+end
+
+-- Where the digits from `at` on end; `at - 1` if there are none. Bytes rather than patterns: those LuaJIT doesn't compile.
+local function digits_end(text, at)
+  local byte = string.byte
+  local c = byte(text, at)
+  while c ~= nil and c >= ZERO and c <= NINE do
+    at = at + 1
+    c = byte(text, at)
   end
-  local _, fraction = find(text, "^%.%d+", stop + 1)
-  stop = fraction or stop
-  local _, exponent = find(text, "^[eE][+-]?%d+", stop + 1)
-  return exponent or stop
+  return at - 1
+end
+
+-- Where the number that begins at `at` ends, or nil.
+local function number_end(text, at)
+  local byte = string.byte
+  if byte(text, at) == MINUS then
+    at = at + 1
+  end
+  local stop = byte(text, at) == ZERO and at or digits_end(text, at)
+  if stop < at then
+    return nil
+  end
+  if byte(text, stop + 1) == POINT then
+    local from = stop + 2
+    stop = digits_end(text, from)
+    if stop < from then
+      return nil
+    end
+  end
+  local e = byte(text, stop + 1)
+  if e == LOWER_E or e == UPPER_E then
+    local from = stop + 2
+    local sign = byte(text, from)
+    if sign == MINUS or sign == PLUS then
+      from = from + 1
+    end
+    stop = digits_end(text, from)
+    if stop < from then
+      return nil
+    end
+  end
+  return stop
+end
+
+local function word_end(text, at)
+  local word = string.match(text, "^%l+", at)
+  return (word == "true" or word == "false" or word == "null") and at + #word - 1 or nil
 end
 
 -- Why `text` is not one JSON object (RFC 8259) that nests at most MAX_DEPTH deep, or nothing.
 local function json_fault(text)
-  local byte, find = string.byte, string.find
+  local byte = string.byte
   local in_object = {} -- for each level, whether it is an object
   local depth, at = 0, 1
   local wanted = "value" -- or "key", "colon", "comma", and after an opening also its closing: "first key", "first value"
@@ -69,10 +113,7 @@ local function json_fault(text)
     return "the body is not valid JSON: something unexpected at byte " .. place
   end
   while true do
-    at = find(text, "[^ \t\r\n]", at)
-    if at == nil then
-      return unexpected(#text + 1)
-    end
+    at = after_space(text, at)
     local c = byte(text, at)
     if wanted == "comma" then
       if c == COMMA then
@@ -107,8 +148,9 @@ local function json_fault(text)
       in_object[depth] = c == OPEN_BRACE
       wanted = in_object[depth] and "first key" or "first value"
     else
-      local stop = scalar_end(text, at)
-      if stop == nil then
+      local is_number = c == MINUS or c ~= nil and c >= ZERO and c <= NINE
+      local stop = is_number and number_end(text, at) or not is_number and word_end(text, at)
+      if not stop then
         return unexpected(at)
       end
       at = stop
@@ -116,8 +158,8 @@ local function json_fault(text)
     end
     at = at + 1
     if depth == 0 then
-      local rest = find(text, "[^ \t\r\n]", at)
-      return rest and unexpected(rest) or nil
+      local rest = after_space(text, at)
+      return rest <= #text and unexpected(rest) or nil
     end
   end
 end
