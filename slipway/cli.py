@@ -21,6 +21,7 @@ import click
 from slipway import __version__, pipeline
 from slipway.artifacts import Artifact, is_full_disk, lineage, read_artifact
 from slipway.cli_deploy import deploy
+from slipway.cli_keys import keys
 from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_SLO_MISSED, LoadTestError, SlipwayError
 from slipway.progress import console, say
 from slipway.quantities import Megabytes, Milliseconds, Seconds
@@ -257,6 +258,7 @@ def recipe_check(recipe: Path) -> None:
 
 
 cli.add_command(deploy)
+cli.add_command(keys)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -4,9 +4,9 @@ The plan is a file in the runtime directory; events are lines of JSON on the sup
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 PLAN = "plan.json"
 
@@ -29,6 +29,13 @@ class Plan:
     timeout_s: float
     workers: int
     """Envoy's threads."""
+    labels: list[str] = field(default_factory=list)
+    probes: list[str] = field(default_factory=list)
+    """Texts that the service time is measured with."""
+    auth: dict[str, Any] | None = None
+    """The recipe's section, as are the next two; None asks for nothing."""
+    tls: dict[str, Any] | None = None
+    limits: dict[str, Any] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
         """Leave it where the supervisor looks."""
@@ -42,12 +49,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that the supervisor has to say. `port` and `triton` (its version) come with "ready"."""
+    """Something that the supervisor has to say. With "ready" come `port`, `triton` (its version) and its own ports."""
 
     kind: Literal["ready", "note", "failed"]
     message: str = ""
     port: int = 0
     triton: str = ""
+    http_port: int = 0
+    grpc_port: int = 0
 
     def line(self) -> str:
         """One line of JSON."""
