@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from slipway.recipe.observability import Observe
 from slipway.recipe.section import Section
 
 
@@ -26,3 +27,5 @@ class Serve(Section):
     """Connections that are open at a time; more are refused."""
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     """A request that takes longer is answered with 504."""
+    observe: Observe = Observe()
+    """Metrics, logs, traces, captured requests."""
