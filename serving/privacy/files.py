@@ -38,6 +38,10 @@ class CaptureFiles:
 
     def append(self, lines: list[bytes]) -> int:
         """Write as many of `lines` (each ends with a line feed) as there is room for; how many were written."""
+        with _exclusively(self._directory):
+            return self._append(lines)
+
+    def _append(self, lines: list[bytes]) -> int:
         written = 0
         for line in lines:
             if len(line) > self._max_file_bytes or not self._make_room(len(line)):
@@ -102,6 +106,17 @@ class CaptureFiles:
             with contextlib.suppress(OSError), path.open("rb") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield path
+
+
+@contextlib.contextmanager
+def _exclusively(directory: Path) -> Iterator[None]:
+    """Keep the other writers from taking the same room."""
+    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _size(path: Path) -> int:

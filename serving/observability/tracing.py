@@ -1,0 +1,121 @@
+"""What Envoy and Triton are told about traces; the model's own spans are in `spans`.
+
+One trace goes through all parts: Envoy begins it or continues a caller's (W3C `traceparent`), Triton continues Envoy's,
+the model continues Triton's. Envoy alone decides what is sampled. Everything is sent as OTLP over HTTP, the one form
+that this Triton can send and that every collector takes.
+
+Triton has no sampler for requests that come with a `traceparent`: it records every one, sampled or not. So the header of
+those that Envoy did not choose is taken off on their way to Triton (`upstream_filters`), and Triton's own sampling is set
+to as good as never; the model sees no header and records nothing, either.
+
+No text gets into a span: Envoy's have the path without its query, Triton's have the model's name, version and timestamps
+(`level=TIMESTAMPS`; `TENSORS` would record inputs and is not used).
+"""
+
+from urllib.parse import urlsplit
+
+from serving.protocol import Json
+from slipway.recipe.observability import Observe
+
+CLUSTER = "collector"
+TRACES_PATH = "/v1/traces"
+
+_TYPE = "type.googleapis.com/envoy."
+_PORTS = {"http": 80, "https": 443}
+_TIMEOUT = "2s"
+_HARDLY_EVER = 2**31 - 1
+_QUEUED_SPANS = 2048
+
+_WITHOUT_UNSAMPLED = """
+function envoy_on_request(handle)
+  local parent = handle:headers():get("traceparent")
+  if parent ~= nil and parent:sub(-1):match("[13579bdf]") == nil then
+    handle:headers():remove("traceparent")
+  end
+end
+"""
+
+
+def tracing(observe: Observe) -> Json:
+    """What is added to the connection manager of Envoy: nothing without a collector."""
+    if observe.otlp is None:
+        return {}
+    percent = {"value": 100 * observe.trace_sample}
+    collector = {
+        "@type": _TYPE + "config.trace.v3.OpenTelemetryConfig",
+        "service_name": f"{observe.service}-front-door",
+        "http_service": {
+            "http_uri": {"uri": observe.otlp + TRACES_PATH, "cluster": CLUSTER, "timeout": _TIMEOUT},
+        },
+    }
+    return {
+        "tracing": {
+            "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": collector},
+            "client_sampling": {"value": 0},
+            "random_sampling": percent,
+            "overall_sampling": {"value": 100},
+            # A query string may hold anything; nothing that is served here has a use for one.
+            "custom_tags": [{"tag": "http.url", "value": "%PROTOCOL% %PATH(NQ)%"}],
+        }
+    }
+
+
+def collector_clusters(observe: Observe) -> list[Json]:
+    """Envoy's way to the collector: a cluster, or none without one."""
+    if observe.otlp is None:
+        return []
+    url = urlsplit(observe.otlp)
+    host, port = str(url.hostname), url.port or _PORTS[url.scheme]
+    cluster: Json = {
+        "name": CLUSTER,
+        "type": "STRICT_DNS",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": CLUSTER,
+            "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}]}
+            ],
+        },
+    }
+    if url.scheme == "https":
+        trusted = {"trusted_ca": {"filename": "/etc/ssl/certs/ca-certificates.crt"}}
+        cluster["transport_socket"] = {
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": _TYPE + "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                "sni": host,
+                "auto_sni_san_validation": True,
+                "common_tls_context": {"validation_context": trusted},
+            },
+        }
+    return [cluster]
+
+
+def upstream_filters(observe: Observe) -> list[Json]:
+    """Filters of Envoy's clusters for Triton, to be followed by `envoy.filters.http.upstream_codec`."""
+    if observe.otlp is None:
+        return []
+    return [
+        {
+            "name": "envoy.filters.http.lua",
+            "typed_config": {
+                "@type": _TYPE + "extensions.filters.http.lua.v3.Lua",
+                "default_source_code": {"inline_string": _WITHOUT_UNSAMPLED},
+            },
+        }
+    ]
+
+
+def triton_options(observe: Observe) -> list[str]:
+    """Options of the command line of Triton."""
+    if observe.otlp is None:
+        return []
+    settings = {
+        "mode": "opentelemetry",
+        "level": "TIMESTAMPS",
+        "rate": _HARDLY_EVER,
+        "opentelemetry,url": observe.otlp + TRACES_PATH,
+        "opentelemetry,resource": f"service.name={observe.service}-triton",
+        "opentelemetry,bsp_max_queue_size": _QUEUED_SPANS,
+    }
+    return [f"--trace-config={name}={value}" for name, value in settings.items()]
