@@ -24,11 +24,13 @@ shared machine latency says more about the neighbours than about the load.
 import base64
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+from serving.observability.tracing import collector_clusters, tracing, upstream_filters
 from serving.protocol import Json, inference_body
+from slipway.recipe import Observe
 
 LISTENER = "front"
 HEALTH_PATHS = ("/healthz", "/v2/health/live", "/v2/health/ready")
@@ -71,6 +73,7 @@ class FrontDoor:
     timeout_s: float
     admin_socket: Path
     access_log: Path
+    observe: Observe = field(default_factory=Observe)
 
 
 def envoy_config(door: FrontDoor) -> Json:
@@ -96,6 +99,7 @@ def envoy_config(door: FrontDoor) -> Json:
             "clusters": [
                 _cluster(door, _HTTP_CLUSTER, door.http_port, {"http_protocol_options": {}}),
                 _cluster(door, _GRPC_CLUSTER, door.grpc_port, {"http2_protocol_options": {}}),
+                *collector_clusters(door.observe),
             ],
         },
     }
@@ -117,6 +121,7 @@ def _listener(door: FrontDoor) -> Json:
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(door)}]},
         "local_reply_config": _local_replies(door),
         "access_log": [_access_log(door.access_log)],
+        **tracing(door.observe),
     }
     return {
         "name": LISTENER,
@@ -316,6 +321,7 @@ def _cluster(door: FrontDoor, name: str, port: int, protocol: Json) -> Json:
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": _TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions",
                 "explicit_http_config": protocol,
+                **upstream_filters(door.observe),
             }
         },
         "load_assignment": {

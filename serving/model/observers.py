@@ -1,11 +1,9 @@
 """Who observes the model: counts, traces, capture; and the guard that keeps them from harming an answer.
 
-What is observed is told by the endpoint through `SLIPWAY_OBSERVE` in the environment (the recipe's `serve.observe` as
-JSON) and not by the repository, which is an artifact and stays the same however it is watched. Without it, as in a
-server that somebody else started, the model counts and does nothing else.
+What is asked for comes through the environment (`serving.observability.settings`); a model that is told nothing counts
+and does nothing else.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +11,9 @@ from typing import Any, get_args
 
 from serving.model.observation import Executed, Observer
 from serving.observability.metrics import Metrics, Registry
+from serving.observability.settings import settings_from_environment
 from slipway.bundle import SPEC, BundleSpec
 from slipway.recipe.observability import Observe
-
-SETTINGS = "SLIPWAY_OBSERVE"
-"""Name of the environment variable."""
 
 
 def make_observer(triton: Any, parameters: dict[str, str], directory: Path) -> Observer:  # noqa: ARG001
@@ -30,7 +26,7 @@ def make_observer(triton: Any, parameters: dict[str, str], directory: Path) -> O
 
     Raises `ServingError` if something is asked for whose extra is not installed.
     """
-    settings = Observe.model_validate_json(os.environ.get(SETTINGS) or "{}")
+    settings = settings_from_environment()
     spec = BundleSpec.model_validate_json((directory / SPEC).read_text(encoding="utf-8"))
     model, version = directory.parent.name, directory.name
     registry = Registry(triton, {"model": model, "version": version})
@@ -103,8 +99,3 @@ def _capture(settings: Observe, registry: Registry, model: str, version: str) ->
         version=version,
         count=lambda outcome, rows: registry.add([(places[outcome], rows)]),
     )
-
-
-def observe_environment(settings: Observe) -> dict[str, str]:
-    """What the endpoint sets for its models."""
-    return {SETTINGS: json.dumps(settings.model_dump(mode="json", exclude_defaults=True))}

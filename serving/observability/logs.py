@@ -4,28 +4,30 @@
 
 With `observe.logs: json` everything that the endpoint has to say is one object a line on standard error: its own
 remarks, and what Triton, Envoy and the model's processes write into their files, which a thread follows and rewrites
-(Triton has no JSON format). The standard library's logging with python-json-logger, rather than structlog: other packages log with
-the former anyway, and one formatter takes all of them.
+(Triton has no JSON format). The standard library's logging with python-json-logger, rather than structlog: other
+packages log with the former anyway, and one formatter takes all of them.
 
-Every message is masked. None should have a text or a key in it, and none of ours has; what Triton repeats of a malformed
-request, and the words of an exception, nobody can know.
+Every message is masked. None should have a text or a key in it, and none of ours has; what Triton repeats of a
+malformed request, and the words of an exception, nobody can know.
 
 The access log is a file of its own (Envoy writes it, as JSON): rewriting a line for each request would cost more than
 the request.
 """
 
+import contextlib
 import logging
 import os
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from serving.privacy.masking import mask
 from slipway import progress
 from slipway.errors import ServingError
+from slipway.recipe import Observe
 
 ROOT = "slipway"
 
@@ -138,6 +140,19 @@ class Relay:
         whole = added.rpartition(b"\n")[0] if len(added) < _MOST_AT_A_TIME else added
         self._read[path] = place + (len(whole) + 1 if whole and whole is not added else len(whole))
         return whole.decode("utf-8", errors="replace").split("\n") if whole else []
+
+
+@contextlib.contextmanager
+def relayed(directory: Path, settings: Observe) -> Iterator[None]:
+    """While in the block, log what the processes of the endpoint in `directory` write, if logs are JSON."""
+    if settings.logs != "json":
+        yield
+        return
+    relay = Relay(directory)
+    try:
+        yield
+    finally:
+        relay.stop()
 
 
 def _log_line(source: str, line: str) -> None:

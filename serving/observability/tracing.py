@@ -4,12 +4,12 @@ One trace goes through all parts: Envoy begins it or continues a caller's (W3C `
 the model continues Triton's. Envoy alone decides what is sampled. Everything is sent as OTLP over HTTP, the one form
 that this Triton can send and that every collector takes.
 
-Triton has no sampler for requests that come with a `traceparent`: it records every one, sampled or not. So the header of
-those that Envoy did not choose is taken off on their way to Triton (`upstream_filters`), and Triton's own sampling is set
-to as good as never; the model sees no header and records nothing, either.
+Triton has no sampler for requests that come with a `traceparent`: it records every one, sampled or not. So the header
+of those that Envoy did not choose is taken off on their way to Triton (`upstream_filters`), and Triton's own sampling
+is set to as good as never; the model sees no header and records nothing, either.
 
-No text gets into a span: Envoy's have the path without its query, Triton's have the model's name, version and timestamps
-(`level=TIMESTAMPS`; `TENSORS` would record inputs and is not used).
+No text gets into a span: Envoy's have the path without its query, Triton's have the model's name, version and
+timestamps (`level=TIMESTAMPS`; `TENSORS` would record inputs and is not used).
 """
 
 from urllib.parse import urlsplit
@@ -91,19 +91,24 @@ def collector_clusters(observe: Observe) -> list[Json]:
     return [cluster]
 
 
-def upstream_filters(observe: Observe) -> list[Json]:
-    """Filters of Envoy's clusters for Triton, to be followed by `envoy.filters.http.upstream_codec`."""
+def upstream_filters(observe: Observe) -> Json:
+    """What is added to the HTTP protocol options of Envoy's clusters for Triton: nothing without a collector."""
     if observe.otlp is None:
-        return []
-    return [
+        return {}
+    filters = [
         {
             "name": "envoy.filters.http.lua",
             "typed_config": {
                 "@type": _TYPE + "extensions.filters.http.lua.v3.Lua",
                 "default_source_code": {"inline_string": _WITHOUT_UNSAMPLED},
             },
-        }
+        },
+        {
+            "name": "envoy.filters.http.upstream_codec",
+            "typed_config": {"@type": _TYPE + "extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
+        },
     ]
+    return {"http_filters": filters}
 
 
 def triton_options(observe: Observe) -> list[str]:

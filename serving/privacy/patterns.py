@@ -68,8 +68,9 @@ def digits(count: int, first: str = "") -> str:
 
 def _is_ip(text: str) -> bool:
     with contextlib.suppress(ValueError):
-        ipaddress.ip_address(text)
-        return True
+        address = ipaddress.ip_address(text)
+        # "This machine" is nobody in particular, and is in every second line of a log.
+        return not (address.is_loopback or address.is_unspecified)
     return False
 
 

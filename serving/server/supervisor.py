@@ -39,10 +39,15 @@ from types import FrameType
 import psutil
 
 from serving.frontdoor.envoy import FrontDoor, envoy_config
+from serving.observability.exporter import write_sources
+from serving.observability.page import MetricsPage
+from serving.observability.settings import observe_environment
+from serving.observability.tracing import triton_options
 from serving.server import triton
 from serving.server.runtime import Runtime
 from serving.server.supervision import Event, Plan
 from slipway.errors import ServingError
+from slipway.recipe import Observe
 
 _TICK_S = 0.2
 _START_TICK_S = 0.05
@@ -73,6 +78,9 @@ class Supervisor:
         self._loader = ThreadPoolExecutor(1)
         self._load_timeout_s = _SHORTEST_LOAD_TIMEOUT_S
         self._reloads: list[float] = []
+        self._observe = Observe.model_validate(plan.observe)
+        self._environment = {**triton.environment(runtime.id), **observe_environment(self._observe)}
+        self._metrics: MetricsPage | None = None
 
     def run(self) -> int:
         """Start, watch, stop; the exit code."""
@@ -80,10 +88,15 @@ class Supervisor:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             started = time.monotonic()
+            observe = self._observe
+            self._metrics = MetricsPage(
+                self._runtime.path, observe.metrics_host, observe.metrics_port, self._environment
+            )
             server, version = self._start()
+            self._metrics.keep()
             self._load_timeout_s = max(_SHORTEST_LOAD_TIMEOUT_S, 5 * (time.monotonic() - started))
-            _tell(Event("ready", port=self._front_port(), triton=version))
-            self._watch(server)
+            _tell(Event("ready", port=self._front_port(), metrics=self._metrics.port, triton=version))
+            self._watch(server, self._metrics)
         except _Leaving:
             return 0
         except ServingError as error:
@@ -125,7 +138,8 @@ class Supervisor:
 
     def _start_on(self, server: triton.TritonServer) -> str:
         """Start both on the ports of `server`; returns Triton's version when the front door answers."""
-        command = server.command(self._runtime.shared_memory_prefix)
+        command = [*server.command(self._runtime.shared_memory_prefix), *triton_options(self._observe)]
+        write_sources(self._runtime.path, {"stable": server.metrics_port}, self._runtime.admin_socket)
         self._triton = self._spawn("tritonserver", command, triton.raise_stack_limit)
         config = self._runtime.path / "envoy.json"
         config.write_text(json.dumps(envoy_config(self._front_door(server))), encoding="utf-8")
@@ -164,7 +178,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=triton.environment(self._runtime.id),
+                env=self._environment,
                 cwd=self._runtime.path,
                 preexec_fn=in_child,  # noqa: PLW1509  # there is one thread until a model has to be loaded again
             )
@@ -189,17 +203,19 @@ class Supervisor:
             timeout_s=plan.timeout_s,
             admin_socket=self._runtime.admin_socket,
             access_log=self._runtime.access_log,
+            observe=self._observe,
         )
 
     # Watching
 
-    def _watch(self, server: triton.TritonServer) -> None:
+    def _watch(self, server: triton.TritonServer, metrics: MetricsPage) -> None:
         stubs = self._stubs()
         healthy_at = time.monotonic()
         # A check waits in the queue as any request does; only silence beyond that is a hung model.
         patience = self._plan.timeout_s + 5.0
         while True:
             self._tick()
+            metrics.keep()
             if self._is_healthy():
                 healthy_at = time.monotonic()
             missing = self._plan.instances - sum(map(_is_alive, stubs))
@@ -288,6 +304,8 @@ class Supervisor:
         if _is_running(self._envoy) and _is_running(self._triton):
             self._drain()
         self._end_children()
+        if self._metrics is not None:
+            self._metrics.close()
         self._runtime.sweep()
 
     def _drain(self) -> None:
