@@ -19,7 +19,7 @@ from serving.server.runtime import marked_processes
 from slipway.bundle import Bundle
 from slipway.recipe import Serve
 from tests.serving.conftest import eventually
-from tests.serving.fake_triton import FakeTriton
+from tests.serving.counting_triton import CountingTriton
 from tests.tiny_bundle import LABELS
 
 LONG = 1e6
@@ -44,8 +44,8 @@ def answered(*labels: str, score: float = 0.9, request: Request | None = None, t
     return Answered(request or Request(), texts, labels, [score] * count, [truncated] * count, [1] * count)
 
 
-def counted(*batches: Executed) -> FakeTriton:
-    triton = FakeTriton()
+def counted(*batches: Executed) -> CountingTriton:
+    triton = CountingTriton()
     metrics = Metrics(Registry(triton, {"model": "tiny", "version": "1"}), LABELS, interval_s=LONG)
     for batch in batches:
         metrics.executed(batch)
@@ -104,7 +104,7 @@ def test_queue_time_is_from_the_front_doors_header_to_the_start_and_unknown_with
 @given(st.lists(st.floats(0, 20), max_size=50))
 @settings(deadline=None, max_examples=50)
 def test_buckets_are_cumulative_and_the_last_has_all(values: list[float]) -> None:
-    triton = FakeTriton()
+    triton = CountingTriton()
     registry = Registry(triton, {})
     histogram = registry.histogram("x", "of a test", SECONDS)
     registry.add(histogram.observe(values))
@@ -123,7 +123,7 @@ def test_a_probability_that_rounding_made_larger_than_one_is_in_the_last_bucket(
 
 @pytest.mark.unit
 def test_requests_cost_no_message_and_a_flush_one_for_each_counter_that_changed() -> None:
-    triton = FakeTriton()
+    triton = CountingTriton()
     metrics = Metrics(Registry(triton, {}), LABELS, interval_s=LONG)
     for _ in range(1000):
         metrics.executed(executed(answered("positive")))
@@ -142,7 +142,7 @@ def test_an_observer_that_fails_is_counted_said_once_without_its_words_and_the_o
         def close(self) -> None:
             raise RuntimeError("my secret")
 
-    triton = FakeTriton()
+    triton = CountingTriton()
     registry = Registry(triton, {})
     metrics = Metrics(registry, LABELS, interval_s=LONG)
     observer = Guarded([Broken(), metrics], triton.Logger, registry)
@@ -164,7 +164,7 @@ def test_without_settings_the_model_counts_and_writes_nothing(
     version = tmp_path / "tiny" / "7"
     version.mkdir(parents=True)
     (version / "bundle.json").write_text((bundle.path / "bundle.json").read_text(encoding="utf-8"), encoding="utf-8")
-    triton = FakeTriton()
+    triton = CountingTriton()
     observer = make_observer(triton, {}, version)
     observer.executed(executed(answered("positive")))
     observer.close()

@@ -5,7 +5,7 @@ from typing import Any
 
 
 @dataclass
-class FakeTriton:
+class CountingTriton:
     """Stands for the module; `values` are the counters by name and labels."""
 
     values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = field(default_factory=dict)
