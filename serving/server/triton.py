@@ -6,14 +6,15 @@ because an ordinary model repository is what runs in the production image, too.
 What this version needs, each found the hard way:
 
 - The backend's folder holds copies, not links, of the library, its utilities and the stub for the running Python.
+- A backend written in Python is a folder of its name with a `model.py`; `onnxruntime` and `openvino` are such here.
 - The stub finds its packages through the first `python3` on PATH; PYTHONPATH is ignored.
 - Importing `model.py` leaves a `__pycache__` beside it. The repository is an artifact and must stay as it is, so Triton
-runs from a staged one: its configuration and code copied, its big files linked. - Loading a model again is a
-no-op unless a file of it is newer; touching `model.py` makes Triton load a second set of instances and swap
-it in, so that the living ones answer meanwhile. - The JSON parser recurses; a larger stack moves the depth at
-which it ends the process, `request_guard.lua` forbids it. - Whoever can reach Triton's port can unload
-models. It listens on loopback only, and its administration wants a secret header. The secret is on the
-command line: it keeps out stray requests, not other users of the machine.
+  runs from a staged one: its configuration and code copied, its big files linked.
+- Loading a model again is a no-op unless a file of it is newer; touching one makes Triton load a second set of
+  instances and swap it in, so that the living ones answer meanwhile.
+- The JSON parser recurses; a larger stack moves the depth at which it ends the process, `request_guard.lua` forbids it.
+- Whoever can reach Triton's port can unload models. It listens on loopback only, and its administration wants a secret
+  header. The secret is on the command line: it keeps out stray requests, not other users of the machine.
 """
 
 import ctypes.util
@@ -30,15 +31,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serving.protocol import FORWARDED_HEADERS
 from serving.server.runtime import MARKER, Runtime
 from slipway.errors import ServingError
 
 LOOPBACK = "127.0.0.1"
 
 _ADMIN_HEADER = "slipway-admin"
+_FORWARDED = f"(?i)({'|'.join(FORWARDED_HEADERS)})"
 _ADMIN_APIS = "model-repository,shared-memory,logging,trace"
 _STACK_BYTES = 64 << 20
 _BACKEND = "python"
+_ENCODER_BACKENDS = ("onnxruntime", "openvino")
+_ENCODER_PY = '''"""Triton loads this file as the backend of its folder's name; the backend is the tested package."""
+
+from serving.model.encoder import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
+'''
+_TOUCHED = "loaded"
+"""A file beside a staged model that is made newer when the model is to be loaded again."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,8 @@ class TritonServer:
             "grpc-address": LOOPBACK,
             "grpc-port": self.grpc_port,
             "grpc-restricted-protocol": guard,
+            "http-header-forward-pattern": _FORWARDED,
+            "grpc-header-forward-pattern": _FORWARDED,
             "metrics-address": LOOPBACK,
             "metrics-port": self.metrics_port,
             "allow-gpu-metrics": "false",
@@ -110,7 +124,8 @@ class TritonServer:
         Raises `ModelNotLoadedError` if Triton couldn't, `ServingError` if it doesn't say within the time: a model
         process that dies at the wrong moment of its start makes Triton wait for ever.
         """
-        (self.runtime / "models" / self.model / "1" / "model.py").touch()
+        for version in (self.runtime / "models").glob("*/1"):
+            (version / _TOUCHED).touch()
         path = f"/v2/repository/models/{self.model}/load"
         headers = {_ADMIN_HEADER: self.admin_key, "content-type": "application/json"}
         try:
@@ -141,7 +156,7 @@ class PortTakenError(ServingError):
 
 
 def stage(runtime: Path, models: Path, model: str) -> None:
-    """Put the backend and a servable copy of the model `models/MODEL` into the runtime directory."""
+    """Put the backends and a servable copy of `models/MODEL`, and of its steps, into the runtime directory."""
     wheel = _wheel()
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = wheel / "python_backend_stubs" / version / "triton_python_backend_stub"
@@ -152,7 +167,11 @@ def stage(runtime: Path, models: Path, model: str) -> None:
     library = wheel / "backends" / _BACKEND
     for file in (library / "libtriton_python.so", library / "triton_python_backend_utils.py", stub):
         shutil.copy(file, backend / file.name)
-    shutil.copytree(models / model, runtime / "models" / model, copy_function=_copy_or_link)
+    for name in _ENCODER_BACKENDS:
+        (runtime / "backends" / name).mkdir()
+        (runtime / "backends" / name / "model.py").write_text(_ENCODER_PY, encoding="utf-8")
+    for part in (models / model, *sorted(models.glob(f"{model}_*"))):
+        shutil.copytree(part, runtime / "models" / part.name, copy_function=_copy_or_link)
 
 
 def environment(endpoint_id: str) -> dict[str, str]:
