@@ -50,8 +50,8 @@ def asker(address: str, model: str, protocol: str, text: str) -> Callable[[], ob
 
 def behind(endpoint: serving.Endpoint, protocol: str) -> str:
     """Triton's own address, from the configuration that Envoy was given."""
-    config = json.loads((endpoint.access_log.parent / "envoy.json").read_text())
-    [cluster] = [c for c in config["static_resources"]["clusters"] if c["name"] == f"triton_{protocol}"]
+    config = json.loads((endpoint.access_log.parent / "frontdoor" / "clusters.json").read_text())
+    [cluster] = [c for c in config["resources"] if c["name"] == f"stable_{protocol}"]
     host = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
     return f"127.0.0.1:{host['address']['socket_address']['port_value']}"
 

@@ -1,368 +1,95 @@
-"""The front door: Envoy's configuration as a pure function of what it stands in front of.
+"""Envoy's bootstrap configuration: one listener for HTTP/1.1, HTTP/2 and gRPC, and the order of its filters.
 
-One listener serves HTTP/1.1, HTTP/2 and gRPC. Only what a caller needs has a route: inference, metadata and
-health of the one model. Triton's repository, shared-memory, logging, trace and statistics calls have none, so
-they don't exist from outside.
+A request passes, each a module of this package:
 
-Health is a real inference. Envoy posts the bundle's first check to Triton every second for each protocol;
-when that fails, both clusters (the gRPC one is checked through the HTTP port, too) have no healthy host, and
-callers get 503 / UNAVAILABLE at once instead of Triton's stale "ready". `/healthz` and Triton's own health
-paths say the same; `live` is no weaker than `ready`, because Triton never revives a dead model process and
-only whoever polls liveness can. The price: two inferences a second, and no verdict from a check that waits in
-the queue of an overloaded server; its timeout is therefore as long as a request's, so that load alone never
-fails it.
+    health      the health paths end here                                     health.py
+    tokens      a bearer token is verified, if tokens are taken                admission.py
+    admission   credentials and scope, 401 and 403; the deadline               admission.lua
+    rate        429                                                            limits.py
+    buffer      the body has arrived whole, or 408, 413                        limits.py
+    guard       the body is what Triton's parser survives, or 400, 415         request_guard.lua
+    overload    503 when too many requests are in flight                       overload.py
+    router      to a backend by its weight, or 404, 405, 504                   routes.py, clusters.py
 
-Refusals are JSON `{"error": "…"}`, each with its reason; on gRPC the reason is the status message. A request
-body is held to its limit by the buffer filter and looked at by `request_guard.lua` before Triton parses it.
-The access log holds neither bodies nor query strings.
+So what is cheap to refuse is refused first, and a request counts as in flight only when all of it is there.
 
-Requests in flight are bounded here (503 beyond), as Triton has a queue limit only with its batcher. The bound
-is a number of requests, not adaptive concurrency: that one learns its limit from latency, and on a small
-shared machine latency says more about the neighbours than about the load.
+The listener and these filters stay as they are while Envoy runs; what they decide by is in files that it watches
+(`dynamic`). Callers are told apart from proxies by nothing: every header that Envoy takes orders from is removed, as
+the door faces callers itself.
 """
 
-import base64
-import json
-import re
-from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
-from serving.observability.tracing import collector_clusters, tracing, upstream_filters
-from serving.protocol import Json, inference_body
-from slipway.recipe import Observe
+from serving.frontdoor import admission, health, overload
+from serving.frontdoor.access_log import access_log
+from serving.frontdoor.admission import admission_filter, lua
+from serving.frontdoor.door import FrontDoor
+from serving.frontdoor.limits import body_filter, connection_limits, protocol_limits, rate_filter
+from serving.frontdoor.replies import local_replies
+from serving.frontdoor.routes import GUARD, ROUTES
+from serving.frontdoor.tls import transport_socket
+from serving.frontdoor.xds import extension, typed, watched, watched_filter
+from serving.observability.tracing import collector_clusters, tracing
+from serving.protocol import Json
 
 LISTENER = "front"
-HEALTH_PATHS = ("/healthz", "/v2/health/live", "/v2/health/ready")
-
-_GRPC_METHODS = (
-    "/inference.GRPCInferenceService/ModelInfer",
-    "/inference.GRPCInferenceService/ModelMetadata",
-    "/inference.GRPCInferenceService/ModelReady",
-    "/inference.GRPCInferenceService/ServerLive",
-    "/inference.GRPCInferenceService/ServerMetadata",
-    "/inference.GRPCInferenceService/ServerReady",
-    "/grpc.health.v1.Health/Check",
-)
-_GUARD = "envoy.filters.http.lua"
-_HTTP_CLUSTER, _GRPC_CLUSTER = "triton_http", "triton_grpc"
-_TYPE = "type.googleapis.com/envoy."
-_IS_GRPC = {"header_filter": {"header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}}}
-_CHECK_INTERVAL_S = 1.0
-_CHECK_INTERVAL_DOWN_S = 0.1
-_READ_TIMEOUT_S = 30.0
 
 
-@dataclass(frozen=True)
-class FrontDoor:
-    """What Envoy stands in front of, and its limits."""
-
-    model: str
-    host: str
-    port: int
-    """0 takes a free one; Envoy's admin socket tells which."""
-    http_port: int
-    """Triton's, on loopback."""
-    grpc_port: int
-    health_text: str
-    """A text that the model can classify."""
-    max_body_bytes: int
-    max_connections: int
-    max_in_flight: int
-    """Requests for each protocol that may wait or run."""
-    timeout_s: float
-    admin_socket: Path
-    access_log: Path
-    observe: Observe = field(default_factory=Observe)
-
-
-def envoy_config(door: FrontDoor) -> Json:
-    """Envoy's bootstrap configuration for `door`."""
+def bootstrap(door: FrontDoor, directory: Path) -> Json:
+    """The configuration that Envoy is started with; what may change is in files of `directory`."""
     return {
+        "node": {"id": "front-door", "cluster": "slipway"},
         "admin": {"address": {"pipe": {"path": str(door.admin_socket), "mode": 0o600}}},
         # The patterns of a route grow with the model's name; at 100 steps, the default, one of 60 letters is refused.
         "layered_runtime": {"layers": [{"name": "fixed", "static_layer": {"re2.max_program_size.error_level": 1000}}]},
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": f"{_TYPE}extensions.resource_monitors"
-                        ".downstream_connections.v3.DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": door.max_connections,
-                    },
-                }
-            ]
-        },
-        "static_resources": {
-            "listeners": [_listener(door)],
-            "clusters": [
-                _cluster(door, _HTTP_CLUSTER, door.http_port, {"http_protocol_options": {}}),
-                _cluster(door, _GRPC_CLUSTER, door.grpc_port, {"http2_protocol_options": {}}),
-                *collector_clusters(door.observe),
-            ],
-        },
+        "overload_manager": connection_limits(door),
+        "dynamic_resources": {"cds_config": watched(directory / "clusters.json")},
+        "static_resources": {"listeners": [_listener(door, directory)], "clusters": collector_clusters(door.collector)},
     }
 
 
-def _listener(door: FrontDoor) -> Json:
-    manager = {
-        "@type": _TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": LISTENER,
-        "codec_type": "AUTO",
-        "server_name": "slipway",
-        "use_remote_address": True,
-        "normalize_path": True,
-        "request_headers_timeout": _seconds(_READ_TIMEOUT_S),
-        "request_timeout": _seconds(_READ_TIMEOUT_S),
-        "common_http_protocol_options": {"idle_timeout": "300s"},
-        "http2_protocol_options": {"max_concurrent_streams": 1024},
-        "http_filters": [*_health_filters(), _buffer(door), _guard(), _router()],
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(door)}]},
-        "local_reply_config": _local_replies(door),
-        "access_log": [_access_log(door.access_log)],
-        **tracing(door.observe),
-    }
+def _listener(door: FrontDoor, directory: Path) -> Json:
+    manager = typed(
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=LISTENER,
+        codec_type="AUTO",
+        server_name="slipway",
+        use_remote_address=True,
+        # Nobody is internal: what `x-envoy-…` headers order is for Envoy itself to say.
+        internal_address_config={"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
+        normalize_path=True,
+        always_set_request_id_in_response=True,
+        **protocol_limits(door),
+        **tracing(door.collector),
+        http_filters=_filters(door, directory),
+        rds={"route_config_name": ROUTES, "config_source": watched(directory / "routes.json")},
+        local_reply_config=local_replies(door),
+        access_log=[access_log(door)],
+    )
+    chain: Json = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    if door.tls is not None:
+        chain["transport_socket"] = transport_socket(door.tls, directory)
     return {
         "name": LISTENER,
         "address": {"socket_address": {"address": door.host, "port_value": door.port}},
         # With SO_REUSEPORT a second server could bind the same port and silently take half of the requests.
         "enable_reuse_port": False,
         "per_connection_buffer_limit_bytes": max(door.max_body_bytes, 1 << 20),
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
+        "filter_chains": [chain],
     }
 
 
-def _routes(door: FrontDoor) -> list[Json]:
-    model = f"/v2/models/{re.escape(door.model)}(/versions/[0-9]+)?"
-    infer, metadata = f"{model}/infer", f"{model}(/ready)?"
-    http = {"cluster": _HTTP_CLUSTER, "timeout": _seconds(door.timeout_s)}
-    grpc = {"cluster": _GRPC_CLUSTER, "timeout": _seconds(door.timeout_s)}
-    get = _method("GET", "HEAD")
+def _filters(door: FrontDoor, directory: Path) -> list[Json]:
+    tokens = [(admission.TOKENS, admission.TOKENS_TYPE)] if door.auth is not None and door.auth.jwks is not None else []
     return [
-        *({"match": {"path": path, "grpc": {}}, "route": grpc} for path in _GRPC_METHODS),
-        _reply(
-            {"prefix": "/", "grpc": {}},
-            404,
-            "this method is not served here; inference, metadata and health are",
+        watched_filter(health.FILTER, health.FILTER_TYPE, directory / "health.json"),
+        *(watched_filter(name, kind, directory / f"{name}.json") for name, kind in tokens),
+        admission_filter(),
+        *rate_filter(door),
+        body_filter(door),
+        extension(
+            GUARD, "extensions.filters.http.lua.v3.Lua", default_source_code={"inline_string": lua("request_guard.lua")}
         ),
-        {"match": {"safe_regex": {"regex": infer}, "headers": _method("POST")}, "route": http},
-        _reply({"safe_regex": {"regex": infer}}, 405, "use POST"),
-        {"match": {"safe_regex": {"regex": metadata}, "headers": get}, "route": http},
-        {"match": {"path": "/v2", "headers": get}, "route": http},
-        _reply(
-            {"prefix": "/"},
-            404,
-            f"nothing is served at this path; POST texts to /v2/models/{door.model}/infer",
-        ),
+        watched_filter(overload.FILTER, overload.FILTER_TYPE, directory / "overload.json"),
+        extension("router", "extensions.filters.http.router.v3.Router"),
     ]
-
-
-def _method(*names: str) -> list[Json]:
-    pattern = {"safe_regex": {"regex": "|".join(names)}}
-    return [{"name": ":method", "string_match": pattern}]
-
-
-def _reply(match: Json, status: int, reason: str) -> Json:
-    """A route that ends here; whatever is sent to it is not worth guarding."""
-    off = {"@type": _TYPE + "extensions.filters.http.lua.v3.LuaPerRoute", "disabled": True}
-    return {
-        "match": match,
-        "direct_response": {"status": status, "body": {"inline_string": reason}},
-        "typed_per_filter_config": {_GUARD: off},
-    }
-
-
-def _health_filters() -> list[Json]:
-    """Answer the health paths from the health of the HTTP cluster, without asking Triton."""
-    clusters = {name: {"value": 100} for name in (_HTTP_CLUSTER, _GRPC_CLUSTER)}
-    return [
-        {
-            "name": f"health {path}",
-            "typed_config": {
-                "@type": _TYPE + "extensions.filters.http.health_check.v3.HealthCheck",
-                "pass_through_mode": False,
-                "cluster_min_healthy_percentages": clusters,
-                "headers": [{"name": ":path", "string_match": {"exact": path}}],
-            },
-        }
-        for path in HEALTH_PATHS
-    ]
-
-
-def _buffer(door: FrontDoor) -> Json:
-    return {
-        "name": "envoy.filters.http.buffer",
-        "typed_config": {
-            "@type": _TYPE + "extensions.filters.http.buffer.v3.Buffer",
-            "max_request_bytes": door.max_body_bytes,
-        },
-    }
-
-
-def _guard() -> Json:
-    source = resources.files("serving.frontdoor").joinpath("request_guard.lua").read_text(encoding="utf-8")
-    return {
-        "name": _GUARD,
-        "typed_config": {
-            "@type": _TYPE + "extensions.filters.http.lua.v3.Lua",
-            "default_source_code": {"inline_string": source},
-        },
-    }
-
-
-def _router() -> Json:
-    return {
-        "name": "envoy.filters.http.router",
-        "typed_config": {"@type": _TYPE + "extensions.filters.http.router.v3.Router"},
-    }
-
-
-def _local_replies(door: FrontDoor) -> Json:
-    """What Envoy answers by itself: the reason in words, as JSON over HTTP and as the message over gRPC.
-
-    The first mapper that matches applies, so those for gRPC come before those for any protocol.
-    """
-    mappers: list[Json] = [
-        {"filter": _has_status(200), "body_format_override": _text('{"status":"ok"}\n', "application/json")}
-    ]
-    plain = _text("%LOCAL_REPLY_BODY%", "text/plain")
-    for refusal in _refusals(door):
-        body = {"body": {"inline_string": refusal.reason}} if refusal.reason else {}
-        mappers.append(
-            {
-                "filter": {"and_filter": {"filters": [_IS_GRPC, _has_status(refusal.status)]}},
-                "headers_to_add": [
-                    {
-                        "header": {"key": "grpc-status", "value": str(refusal.grpc_status)},
-                        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                    }
-                ],
-                "body_format_override": plain,
-                **body,
-            }
-        )
-        mappers.append({"filter": _has_status(refusal.status), **body})
-    mappers.append({"filter": _IS_GRPC, "body_format_override": plain})
-    return {"mappers": mappers, "body_format": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}}
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """An HTTP status of Envoy's own, the gRPC status that means the same, and the words (None: keep Envoy's)."""
-
-    status: int
-    grpc_status: int
-    reason: str | None
-
-
-def _refusals(door: FrontDoor) -> list[_Refusal]:
-    # The gRPC numbers: 4 DEADLINE_EXCEEDED, 8 RESOURCE_EXHAUSTED, 12 UNIMPLEMENTED, 14 UNAVAILABLE.
-    return [
-        _Refusal(408, 4, f"the request did not arrive within {_READ_TIMEOUT_S:g} s"),
-        _Refusal(413, 8, f"the body is larger than {door.max_body_bytes} bytes; send less at a time"),
-        _Refusal(415, 12, None),
-        _Refusal(431, 8, "the headers are too large"),
-        _Refusal(503, 14, "the model is not available or has too many requests; try again shortly"),
-        _Refusal(504, 4, f"no answer within {door.timeout_s:g} s"),
-    ]
-
-
-def _text(template: str, content_type: str) -> Json:
-    return {"text_format_source": {"inline_string": template}, "content_type": content_type}
-
-
-def _has_status(status: int) -> Json:
-    # Every value needs a runtime key; none is ever set.
-    value = {"default_value": status, "runtime_key": f"status_{status}"}
-    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
-
-
-def _access_log(file: Path) -> Json:
-    return {
-        "name": "envoy.access_loggers.file",
-        "typed_config": {
-            "@type": _TYPE + "extensions.access_loggers.file.v3.FileAccessLog",
-            "path": str(file),
-            "log_format": {
-                "json_format": {
-                    "time": "%START_TIME%",
-                    "method": "%REQ(:METHOD)%",
-                    "path": "%PATH(NQ)%",
-                    "protocol": "%PROTOCOL%",
-                    "status": "%RESPONSE_CODE%",
-                    "grpc_status": "%GRPC_STATUS%",
-                    "flags": "%RESPONSE_FLAGS%",
-                    "received_bytes": "%BYTES_RECEIVED%",
-                    "sent_bytes": "%BYTES_SENT%",
-                    "duration_ms": "%DURATION%",
-                    "peer": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-                    "request_id": "%REQ(X-REQUEST-ID)%",
-                }
-            },
-        },
-    }
-
-
-def _cluster(door: FrontDoor, name: str, port: int, protocol: Json) -> Json:
-    limit = door.max_in_flight
-    thresholds = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), limit)
-    return {
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "circuit_breakers": {"thresholds": [thresholds]},
-        # Below this share of healthy hosts Envoy would send requests to the sick ones as well; never do.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "health_checks": [_health_check(door)],
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": _TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": protocol,
-                **upstream_filters(door.observe),
-            }
-        },
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [
-                {
-                    "lb_endpoints": [
-                        {
-                            "endpoint": {
-                                "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-                                "health_check_config": {"port_value": door.http_port},
-                            }
-                        }
-                    ]
-                }
-            ],
-        },
-    }
-
-
-def _health_check(door: FrontDoor) -> Json:
-    body = json.dumps(inference_body(door.health_text), ensure_ascii=False).encode()
-    return {
-        "timeout": _seconds(door.timeout_s),
-        "interval": _seconds(_CHECK_INTERVAL_S),
-        "no_traffic_interval": _seconds(_CHECK_INTERVAL_S),
-        "unhealthy_interval": _seconds(_CHECK_INTERVAL_DOWN_S),
-        "unhealthy_threshold": 2,
-        "healthy_threshold": 1,
-        "http_health_check": {
-            "host": "127.0.0.1",
-            "path": f"/v2/models/{door.model}/infer",
-            "method": "POST",
-            "codec_client_type": "HTTP1",
-            "send": {"binary": base64.b64encode(body).decode()},
-            "request_headers_to_add": [
-                {"header": {"key": "content-type", "value": "application/json"}},
-            ],
-        },
-    }
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.3f}s"

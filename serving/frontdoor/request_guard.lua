@@ -1,40 +1,176 @@
--- Runs in Envoy on every request and on every failed response. Triton's JSON parser recurses, so nesting deep enough
--- ends the whole process; it answers nonsense with 500 and takes an empty body for an empty text. Here a request that
--- can't be right is refused with a 4xx that says why, before Triton sees it.
+-- Runs in Envoy on every request whose body is there, and on every failed response. Triton's JSON parser recurses, so
+-- nesting deep enough ends the whole process; it answers nonsense with 500 and takes an empty body for an empty text.
+-- Here a request that can't be right is refused with a 4xx that says why, before Triton sees it. Over gRPC the model is
+-- named in the message, and only the one that is served may be.
 
 local MAX_DEPTH = 64
 
-local BACKSLASH, QUOTE = 92, 34
+local BACKSLASH, QUOTE, COLON, COMMA, LOWER_U = 92, 34, 58, 44, 117
 local OPEN_BRACE, CLOSE_BRACE, OPEN_BRACKET, CLOSE_BRACKET = 123, 125, 91, 93
+local ESCAPES = {}
+for _, c in ipairs({ string.byte('"\\/bfnrtu', 1, -1) }) do
+  ESCAPES[c] = true
+end
 
--- Whether the JSON in `text` nests deeper than MAX_DEPTH. Brackets inside strings don't count.
-local function nests_too_deep(text)
+-- Where the string that opens at `at` closes; or nil, and where it goes wrong.
+local function string_end(text, at)
   local byte, find = string.byte, string.find
-  local depth, at, length = 0, 1, #text
-  while at <= length do
+  local from = at + 1
+  while true do
+    local stop = find(text, '[%z\1-\31"\\]', from)
+    if stop == nil then
+      return nil, #text + 1
+    end
+    local c = byte(text, stop)
+    if c == QUOTE then
+      return stop
+    end
+    local escaped = byte(text, stop + 1)
+    if c ~= BACKSLASH or not ESCAPES[escaped] then
+      return nil, stop
+    end
+    if escaped == LOWER_U then
+      if not find(text, "^%x%x%x%x", stop + 2) then
+        return nil, stop
+      end
+      stop = stop + 4
+    end
+    from = stop + 2
+  end
+end
+
+-- Where the number or word that begins at `at` ends, or nil.
+local function scalar_end(text, at)
+  local find, match = string.find, string.match
+  local _, stop = find(text, "^-?0", at)
+  if stop == nil then
+    _, stop = find(text, "^-?[1-9]%d*", at)
+  end
+  if stop == nil then
+    local word = match(text, "^%l+", at)
+    return (word == "true" or word == "false" or word == "null") and at + #word - 1 or nil
+  end
+  local _, fraction = find(text, "^%.%d+", stop + 1)
+  stop = fraction or stop
+  local _, exponent = find(text, "^[eE][+-]?%d+", stop + 1)
+  return exponent or stop
+end
+
+-- Why `text` is not one JSON object (RFC 8259) that nests at most MAX_DEPTH deep, or nothing.
+local function json_fault(text)
+  local byte, find = string.byte, string.find
+  local in_object = {} -- for each level, whether it is an object
+  local depth, at = 0, 1
+  local wanted = "value" -- or "key", "colon", "comma", and after an opening also its closing: "first key", "first value"
+  local function unexpected(place)
+    if place > #text then
+      return "the body is not valid JSON: it ends too early"
+    end
+    return "the body is not valid JSON: something unexpected at byte " .. place
+  end
+  while true do
+    at = find(text, "[^ \t\r\n]", at)
+    if at == nil then
+      return unexpected(#text + 1)
+    end
     local c = byte(text, at)
-    if c == OPEN_BRACE or c == OPEN_BRACKET then
+    if wanted == "comma" then
+      if c == COMMA then
+        wanted = in_object[depth] and "key" or "value"
+      elseif c == (in_object[depth] and CLOSE_BRACE or CLOSE_BRACKET) then
+        depth = depth - 1
+      else
+        return unexpected(at)
+      end
+    elseif wanted == "colon" then
+      if c ~= COLON then
+        return unexpected(at)
+      end
+      wanted = "value"
+    elseif c == CLOSE_BRACE and wanted == "first key" or c == CLOSE_BRACKET and wanted == "first value" then
+      depth = depth - 1
+      wanted = "comma"
+    elseif c == QUOTE then
+      local stop, fault = string_end(text, at)
+      if stop == nil then
+        return unexpected(fault)
+      end
+      at = stop
+      wanted = (wanted == "key" or wanted == "first key") and "colon" or "comma"
+    elseif wanted == "key" or wanted == "first key" then
+      return unexpected(at)
+    elseif c == OPEN_BRACE or c == OPEN_BRACKET then
       depth = depth + 1
       if depth > MAX_DEPTH then
-        return true
+        return "the body is nested deeper than " .. MAX_DEPTH .. " levels"
       end
-    elseif c == CLOSE_BRACE or c == CLOSE_BRACKET then
-      depth = depth - 1
-    elseif c == QUOTE then
-      repeat
-        at = find(text, '["\\]', at + 1)
-        if at == nil then
-          return false
-        end
-        local stop = byte(text, at) == QUOTE
-        if byte(text, at) == BACKSLASH then
-          at = at + 1
-        end
-      until stop
+      in_object[depth] = c == OPEN_BRACE
+      wanted = in_object[depth] and "first key" or "first value"
+    else
+      local stop = scalar_end(text, at)
+      if stop == nil then
+        return unexpected(at)
+      end
+      at = stop
+      wanted = "comma"
     end
     at = at + 1
+    if depth == 0 then
+      local rest = find(text, "[^ \t\r\n]", at)
+      return rest and unexpected(rest) or nil
+    end
   end
-  return false
+end
+
+-- The first field of the protobuf message in `text`, a string, as its last occurrence says; "" if it isn't there, nil
+-- if the message is broken. `at` is behind gRPC's own five bytes.
+local function first_field(text, at)
+  local byte, sub = string.byte, string.sub
+  local function varint()
+    local value, scale = 0, 1
+    for _ = 1, 10 do
+      local c = byte(text, at)
+      if c == nil then
+        return nil
+      end
+      at = at + 1
+      value = value + (c % 128) * scale
+      if c < 128 then
+        return value
+      end
+      scale = scale * 128
+    end
+    return nil
+  end
+  local found = ""
+  while at <= #text do
+    local tag = varint()
+    if tag == nil then
+      return nil
+    end
+    local kind = tag % 8
+    if kind == 0 then
+      if varint() == nil then
+        return nil
+      end
+    elseif kind == 1 then
+      at = at + 8
+    elseif kind == 5 then
+      at = at + 4
+    elseif kind == 2 then
+      local length = varint()
+      if length == nil or at + length - 1 > #text then
+        return nil
+      end
+      if tag == 10 then
+        found = sub(text, at, at + length - 1)
+      end
+      at = at + length
+    else
+      return nil
+    end
+  end
+  return found
 end
 
 -- The guards return the status and the reason of a refusal, or nothing.
@@ -44,6 +180,23 @@ local function guard_grpc(handle)
   if encoding ~= nil and encoding ~= "identity" then
     -- A megabyte of gzip can be a gigabyte of text.
     return "415", "grpc-encoding '" .. encoding .. "' is not accepted; send messages uncompressed"
+  end
+  -- Read before the body: this object doesn't outlive the wait for it.
+  local served = handle:filterContext():get("model in message")
+  if served == nil then
+    return
+  end
+  local body = handle:body(true)
+  local text = body:getBytes(0, body:length())
+  if string.byte(text, 1) == 1 then
+    return "415", "compressed messages are not accepted"
+  end
+  local model = first_field(text, 6)
+  if model == nil then
+    return "400", "the message is not the protobuf message of this method"
+  end
+  if model ~= served then
+    return "421", "unknown model '" .. string.sub(model, 1, 63) .. "'; " .. served .. " is served here"
   end
 end
 
@@ -69,8 +222,9 @@ local function guard_json(handle)
   if not string.find(text, "^%s*{") then
     return "400", "the body is not JSON; send an object with 'inputs'"
   end
-  if nests_too_deep(text) then
-    return "400", "the body is nested deeper than " .. MAX_DEPTH .. " levels"
+  local fault = json_fault(text)
+  if fault ~= nil then
+    return "400", fault
   end
 end
 
@@ -101,6 +255,9 @@ function envoy_on_response(handle)
   local status = headers:get(":status")
   if tonumber(status) < 400 then
     return
+  end
+  if status == "503" and headers:get("retry-after") == nil then
+    headers:add("retry-after", "1")
   end
   if headers:get("content-type") == "text/plain" then
     headers:replace("content-type", "application/json")

@@ -12,10 +12,12 @@ No text gets into a span: Envoy's have the path without its query, Triton's have
 timestamps (`level=TIMESTAMPS`; `TENSORS` would record inputs and is not used).
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from serving.protocol import Json
-from slipway.recipe.observability import Observe
 
 CLUSTER = "collector"
 TRACES_PATH = "/v1/traces"
@@ -36,23 +38,39 @@ end
 """
 
 
-def tracing(observe: Observe) -> Json:
+@dataclass(frozen=True)
+class Collector:
+    """Where spans go, plainly: the supervisor must be up before a validation library would be imported."""
+
+    url: str
+    """Base address, without a path."""
+    service: str = "slipway"
+    sample: float = 1.0
+    """Share of the requests that come without a decision about it."""
+
+    @classmethod
+    def of(cls, observe: Mapping[str, Any]) -> Self | None:
+        """From the recipe's section as JSON; None if it names none."""
+        url = observe.get("otlp")
+        return None if url is None else cls(url, observe["service"], observe["trace_sample"])
+
+
+def tracing(collector: Collector | None) -> Json:
     """What is added to the connection manager of Envoy: nothing without a collector."""
-    if observe.otlp is None:
+    if collector is None:
         return {}
-    percent = {"value": 100 * observe.trace_sample}
-    collector = {
+    provider = {
         "@type": _TYPE + "config.trace.v3.OpenTelemetryConfig",
-        "service_name": f"{observe.service}-front-door",
+        "service_name": f"{collector.service}-front-door",
         "http_service": {
-            "http_uri": {"uri": observe.otlp + TRACES_PATH, "cluster": CLUSTER, "timeout": _TIMEOUT},
+            "http_uri": {"uri": collector.url + TRACES_PATH, "cluster": CLUSTER, "timeout": _TIMEOUT},
         },
     }
     return {
         "tracing": {
-            "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": collector},
+            "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": provider},
             "client_sampling": {"value": 0},
-            "random_sampling": percent,
+            "random_sampling": {"value": 100 * collector.sample},
             "overall_sampling": {"value": 100},
             # A query string may hold anything; nothing that is served here has a use for one.
             "custom_tags": [{"tag": "http.url", "value": "%PROTOCOL% %PATH(NQ)%"}],
@@ -60,11 +78,11 @@ def tracing(observe: Observe) -> Json:
     }
 
 
-def collector_clusters(observe: Observe) -> list[Json]:
+def collector_clusters(collector: Collector | None) -> list[Json]:
     """Envoy's way to the collector: a cluster, or none without one."""
-    if observe.otlp is None:
+    if collector is None:
         return []
-    url = urlsplit(observe.otlp)
+    url = urlsplit(collector.url)
     host, port = str(url.hostname), url.port or _PORTS[url.scheme]
     cluster: Json = {
         "name": CLUSTER,
@@ -91,9 +109,9 @@ def collector_clusters(observe: Observe) -> list[Json]:
     return [cluster]
 
 
-def upstream_filters(observe: Observe) -> Json:
+def upstream_filters(collector: Collector | None) -> Json:
     """What is added to the HTTP protocol options of Envoy's clusters for Triton: nothing without a collector."""
-    if observe.otlp is None:
+    if collector is None:
         return {}
     filters = [
         {
@@ -111,16 +129,16 @@ def upstream_filters(observe: Observe) -> Json:
     return {"http_filters": filters}
 
 
-def triton_options(observe: Observe) -> list[str]:
+def triton_options(collector: Collector | None) -> list[str]:
     """Options of the command line of Triton."""
-    if observe.otlp is None:
+    if collector is None:
         return []
     settings = {
         "mode": "opentelemetry",
         "level": "TIMESTAMPS",
         "rate": _HARDLY_EVER,
-        "opentelemetry,url": observe.otlp + TRACES_PATH,
-        "opentelemetry,resource": f"service.name={observe.service}-triton",
+        "opentelemetry,url": collector.url + TRACES_PATH,
+        "opentelemetry,resource": f"service.name={collector.service}-triton",
         "opentelemetry,bsp_max_queue_size": _QUEUED_SPANS,
     }
     return [f"--trace-config={name}={value}" for name, value in settings.items()]

@@ -7,6 +7,7 @@ and holds a pipe to it (`serving.server.supervisor`). When the supervisor is the
 import contextlib
 import errno
 import importlib.metadata
+import ipaddress
 import json
 import signal
 import socket
@@ -25,7 +26,7 @@ from serving.observability.settings import require_extras
 from serving.repository import Repository, available_cores
 from serving.server.runtime import Runtime
 from serving.server.supervision import Event, Plan
-from serving.server.triton import environment, stage
+from serving.server.triton import LOOPBACK, environment, stage
 from slipway.errors import ServingError
 from slipway.progress import progress, say
 from slipway.recipe import Serve
@@ -40,10 +41,10 @@ class Endpoint:
     """A running endpoint; leaving the `with` block stops it. Made by `start`."""
 
     def __init__(
-        self, repository: Repository, runtime: Runtime, supervisor: subprocess.Popen[str], metrics_host: str
+        self, repository: Repository, section: Serve, runtime: Runtime, supervisor: subprocess.Popen[str]
     ) -> None:
-        self._metrics_host = _WILDCARDS.get(metrics_host, metrics_host)
         self._repository = repository
+        self._section = section
         self._runtime = runtime
         self._supervisor = supervisor
         self._events = _events(supervisor)
@@ -51,6 +52,7 @@ class Endpoint:
         self._failure: str | None = None
         self._stopping = False
         self._triton_version = ""
+        self._tritons: dict[Protocol, int] = {}
         self.address = ""
         """`host:port` of the front door, for HTTP and gRPC."""
         self.metrics_port = 0
@@ -59,12 +61,13 @@ class Endpoint:
     @property
     def url(self) -> str:
         """The front door for HTTP."""
-        return f"http://{self.address}"
+        return f"{'https' if self._section.tls.is_on else 'http'}://{self.address}"
 
     @property
     def metrics_url(self) -> str:
         """The page of metrics."""
-        return f"http://{_join(self._metrics_host, self.metrics_port)}/metrics"
+        host = self._section.observe.metrics_host
+        return f"http://{_join(_WILDCARDS.get(host, host), self.metrics_port)}/metrics"
 
     @property
     def model(self) -> str:
@@ -130,6 +133,7 @@ class Endpoint:
                 self.address = _join(_WILDCARDS.get(host, host), event.port)
                 self.metrics_port = event.metrics
                 self._triton_version = event.triton
+                self._tritons = {"http": event.http_port, "grpc": event.grpc_port}
                 threading.Thread(target=self._listen, daemon=True, name="supervisor's events").start()
                 return
             if event.kind == "failed":
@@ -137,9 +141,14 @@ class Endpoint:
         raise ServingError(self._obituary())
 
     def check(self, protocol: Protocol) -> None:
-        """Ask the bundle's checks through the front door; raises `ServingError` if an answer differs."""
+        """Ask the bundle's checks; raises `ServingError` if an answer differs.
+
+        Through the front door if it lets everybody in; behind it otherwise, as this process has no credentials.
+        """
         checks = self._repository.bundle.checks
-        with Client(self.address, self.model, protocol) as client:
+        is_open = not self._section.auth.is_on and not self._section.tls.is_on
+        address = self.address if is_open else _join(LOOPBACK, self._tritons[protocol])
+        with Client(address, self.model, protocol) as client:
             answers = client.classify([check.text for check in checks])
         for check, answer in zip(checks, answers, strict=True):
             if answer.label != check.label:
@@ -176,6 +185,7 @@ def start(repository: Path, section: Serve) -> Endpoint:
     require_extras(section.observe)
     opened = Repository.open(repository)
     host = _require_free(section.host, section.port)
+    _require_credentials(section, host)
     plan = _plan(opened, section, host)
     runtime = Runtime.create()
     try:
@@ -186,7 +196,7 @@ def start(repository: Path, section: Serve) -> Endpoint:
         runtime.sweep()
         runtime.release()
         raise
-    endpoint = Endpoint(opened, runtime, supervisor, section.observe.metrics_host)
+    endpoint = Endpoint(opened, section, runtime, supervisor)
     try:
         with progress("Starting Triton and Envoy"):
             endpoint.await_ready(host)
@@ -212,6 +222,11 @@ def _plan(repository: Repository, section: Serve, host: str) -> Plan:
         timeout_s=section.timeout_s,
         # Envoy answers some ten thousand requests/s on a thread; the models need the cores.
         workers=min(4, max(1, available_cores() // 4)),
+        labels=repository.bundle.labels,
+        probes=[check.text for check in checks] or [_HEALTH_TEXT],
+        auth=section.auth.model_dump(mode="json") if section.auth.is_on else None,
+        tls=section.tls.model_dump(mode="json") if section.tls.is_on else None,
+        limits=section.limits.model_dump(mode="json"),
         observe=section.observe.model_dump(mode="json"),
     )
 
@@ -257,6 +272,21 @@ def _require_free(host: str, port: int) -> str:
                 "(0 takes a free one)."
             ) from error
     return str(address[0])
+
+
+def _require_credentials(section: Serve, host: str) -> None:
+    """Raise if whoever reaches `host` could call without credentials and isn't on this machine; say it if they are."""
+    if section.auth.is_on:
+        return
+    how = "make a key with `slipway keys new keys.json ID --scope predict:MODEL` and set serve.auth.keys"
+    if not ipaddress.ip_address(host).is_loopback:
+        raise ServingError(
+            f"{section.host} can be reached from other machines, and no credentials are asked for; {how}, "
+            "or serve on 127.0.0.1."
+        )
+    if section.auth.keyless == "never":
+        raise ServingError(f"serve.auth.keyless is never, and there are neither keys nor tokens; {how}.")
+    say("WARNING: no authentication: every user and every program of this machine can call the model (serve.auth).")
 
 
 def _join(host: str, port: int) -> str:

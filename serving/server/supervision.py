@@ -26,8 +26,14 @@ class Plan:
     timeout_s: float
     workers: int
     """Envoy's threads."""
+    labels: list[str] = field(default_factory=list)
+    probes: list[str] = field(default_factory=list)
+    """Texts that the service time is measured with."""
+    auth: dict[str, Any] | None = None
+    """The recipe's section, as are the next three; None asks for nothing."""
+    tls: dict[str, Any] | None = None
+    limits: dict[str, Any] = field(default_factory=dict)
     observe: dict[str, Any] = field(default_factory=dict)
-    """The recipe's `serve.observe`."""
 
     def write(self, directory: Path) -> None:
         """Leave it where the supervisor looks."""
@@ -41,13 +47,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that the supervisor has to say; two ports and Triton's version come with "ready"."""
+    """Something that the supervisor has to say. With "ready" come `port`, `triton` (its version) and its own ports."""
 
     kind: Literal["ready", "note", "failed"]
     message: str = ""
     port: int = 0
     metrics: int = 0
     triton: str = ""
+    http_port: int = 0
+    grpc_port: int = 0
 
     def line(self) -> str:
         """One line of JSON."""

@@ -21,6 +21,7 @@ model from a healthy one.
 
 import contextlib
 import ctypes
+import dataclasses
 import http.client
 import json
 import os
@@ -38,23 +39,24 @@ from types import FrameType
 
 import psutil
 
-from serving.frontdoor.envoy import FrontDoor, envoy_config
+from serving.frontdoor import credentials
+from serving.frontdoor.door import Auth, Backend, FrontDoor, Limits, Tls
+from serving.frontdoor.dynamic import write_configuration
+from serving.frontdoor.overload import measure_service_ms
 from serving.observability.exporter import write_sources
 from serving.observability.page import MetricsPage
 from serving.observability.settings import observe_environment
-from serving.observability.tracing import triton_options
+from serving.observability.tracing import Collector, triton_options
 from serving.server import triton
 from serving.server.runtime import Runtime
 from serving.server.supervision import Event, Plan
 from slipway.errors import ServingError
-from slipway.recipe import Observe
 
 _TICK_S = 0.2
 _START_TICK_S = 0.05
 _START_TIMEOUT_S = 120.0
 _PORT_ATTEMPTS = 3
 _DRAIN_S = 5.0
-_IN_FLIGHT_PER_INSTANCE = 256
 _SHORTEST_LOAD_TIMEOUT_S = 10.0
 _MAX_RELOADS, _RELOAD_WINDOW_S = 3, 60.0
 _ACCESS_LOG_BYTES = 64 << 20
@@ -75,11 +77,13 @@ class Supervisor:
         self._terminated = False
         self._triton: subprocess.Popen[bytes] | None = None
         self._envoy: subprocess.Popen[bytes] | None = None
+        self._door: FrontDoor
+        self._credentials: credentials.Fingerprint = ()
         self._loader = ThreadPoolExecutor(1)
         self._load_timeout_s = _SHORTEST_LOAD_TIMEOUT_S
         self._reloads: list[float] = []
-        self._observe = Observe.model_validate(plan.observe)
-        self._environment = {**triton.environment(runtime.id), **observe_environment(self._observe)}
+        self._collector = Collector.of(plan.observe)
+        self._environment = {**triton.environment(runtime.id), **observe_environment(plan.observe)}
         self._metrics: MetricsPage | None = None
 
     def run(self) -> int:
@@ -88,14 +92,17 @@ class Supervisor:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             started = time.monotonic()
-            observe = self._observe
             self._metrics = MetricsPage(
-                self._runtime.path, observe.metrics_host, observe.metrics_port, self._environment
+                self._runtime.path,
+                self._plan.observe.get("metrics_host", triton.LOOPBACK),
+                self._plan.observe.get("metrics_port", 0),
+                self._environment,
             )
             server, version = self._start()
             self._metrics.keep()
             self._load_timeout_s = max(_SHORTEST_LOAD_TIMEOUT_S, 5 * (time.monotonic() - started))
-            _tell(Event("ready", port=self._front_port(), metrics=self._metrics.port, triton=version))
+            about = {"http_port": server.http_port, "grpc_port": server.grpc_port, "metrics": self._metrics.port}
+            _tell(Event("ready", port=self._front_port(), triton=version, **about))
             self._watch(server, self._metrics)
         except _Leaving:
             return 0
@@ -138,11 +145,12 @@ class Supervisor:
 
     def _start_on(self, server: triton.TritonServer) -> str:
         """Start both on the ports of `server`; returns Triton's version when the front door answers."""
-        command = [*server.command(self._runtime.shared_memory_prefix), *triton_options(self._observe)]
+        command = [*server.command(self._runtime.shared_memory_prefix), *triton_options(self._collector)]
         write_sources(self._runtime.path, {"stable": server.metrics_port}, self._runtime.admin_socket)
         self._triton = self._spawn("tritonserver", command, triton.raise_stack_limit)
-        config = self._runtime.path / "envoy.json"
-        config.write_text(json.dumps(envoy_config(self._front_door(server))), encoding="utf-8")
+        self._door = self._front_door(server)
+        self._credentials = credentials.fingerprint(self._door)
+        config = write_configuration(self._door, self._runtime.path)
         self._envoy = self._spawn("envoy", self._envoy_command(config))
         deadline = time.monotonic() + _START_TIMEOUT_S
         version = None
@@ -155,6 +163,7 @@ class Supervisor:
                 raise
             version = version or server.answering()
             if version is not None and self._is_healthy():
+                self._learn_service_time(server)
                 return version
         raise ServingError(f"the model was not ready after {_START_TIMEOUT_S:g} s. {self._last_words('tritonserver')}")
 
@@ -194,17 +203,43 @@ class Supervisor:
             model=plan.model,
             host=plan.host,
             port=plan.port,
-            http_port=server.http_port,
-            grpc_port=server.grpc_port,
+            backends=(Backend("stable", server.http_port, server.grpc_port),),
             health_text=plan.health_text,
             max_body_bytes=plan.max_body_bytes,
             max_connections=plan.max_connections,
-            max_in_flight=_IN_FLIGHT_PER_INSTANCE * plan.instances,
+            instances=plan.instances,
             timeout_s=plan.timeout_s,
             admin_socket=self._runtime.admin_socket,
             access_log=self._runtime.access_log,
-            observe=self._observe,
+            collector=self._collector,
+            labels=tuple(plan.labels),
+            auth=Auth.of(plan.auth) if plan.auth else None,
+            tls=Tls.of(plan.tls) if plan.tls else None,
+            limits=Limits(**plan.limits),
         )
+
+    def _learn_service_time(self, server: triton.TritonServer) -> None:
+        """Let the bound on requests in flight follow from what the model takes on this machine, now that it runs."""
+        try:
+            taken = measure_service_ms(
+                server.http_port, self._plan.model, self._plan.probes, timeout_s=self._plan.timeout_s
+            )
+        except (OSError, http.client.HTTPException) as error:
+            raise ServingError(f"the model did not answer when its speed was measured: {error}.") from error
+        self._door = dataclasses.replace(self._door, service_ms=taken)
+        write_configuration(self._door, self._runtime.path)
+
+    def _take_new_credentials(self) -> None:
+        """Let the front door know of credentials whose files have changed; bad ones change nothing."""
+        if not credentials.changed(self._door, self._credentials):
+            return
+        self._credentials = credentials.fingerprint(self._door)
+        try:
+            write_configuration(self._door, self._runtime.path)
+        except ServingError as error:
+            _tell(Event("note", f"credentials stay as they were: {error}"))
+        else:
+            _tell(Event("note", "credentials were read again"))
 
     # Watching
 
@@ -229,6 +264,7 @@ class Supervisor:
                 self._mend(server, f"the model has not answered for {patience:g} s")
             else:
                 self._rotate_access_log()
+                self._take_new_credentials()
                 continue
             stubs = self._stubs()
             healthy_at = time.monotonic()
@@ -263,7 +299,7 @@ class Supervisor:
         return []
 
     def _is_healthy(self) -> bool:
-        """What the front door says of itself; see `serving.frontdoor.envoy` for what it asks."""
+        """What the front door says of itself; see `serving.frontdoor.clusters` for what it asks."""
         with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
             hosts = [
                 host

@@ -153,6 +153,14 @@ def _anchor_files(values: dict[Any, Any], folder: Path) -> None:
             if isinstance(reference, str) and reference.startswith("file:") and len(reference) > len("file:"):
                 path = Path(reference.removeprefix("file:")).expanduser()
                 part[key] = f"file:{path if path.is_absolute() else (folder / path).absolute()}"
+    serve = values.get("serve")
+    for section, keys in (("auth", ("keys", "jwks")), ("tls", ("certificate", "key", "client_ca"))):
+        part = serve.get(section) if isinstance(serve, dict) else None
+        if not isinstance(part, dict):
+            continue
+        for key in keys:
+            if isinstance(part.get(key), str) and part[key]:
+                part[key] = str((folder / Path(part[key]).expanduser()).absolute())
 
 
 def _explain(file: Path, node: yaml.Node | None, problem: ErrorDetails) -> str:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from slipway.recipe.frontdoor import Auth, Limits, Tls
 from slipway.recipe.observability import Observe
 from slipway.recipe.section import Section
 
@@ -25,7 +26,7 @@ class Serve(Section):
     layout: Literal["fused", "ensemble"] = "fused"
     """`fused`: tokenize, run and decode in one model; `ensemble`: in three, so that Triton batches the encoder's."""
     host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback is open to the network, without authentication."""
+    """Address to listen on. Anything but loopback is open to the network, and needs `auth`."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """HTTP and gRPC share it; 0 takes a free one."""
     instances: Annotated[int, Field(ge=1, le=256)] | None = None
@@ -51,5 +52,7 @@ class Serve(Section):
     """Connections that are open at a time; more are refused."""
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     """A request that takes longer is answered with 504."""
+    auth: Auth = Auth()
+    tls: Tls = Tls()
+    limits: Limits = Limits()
     observe: Observe = Observe()
-    """Metrics, logs, traces, captured requests."""
