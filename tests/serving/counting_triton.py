@@ -33,7 +33,7 @@ class CountingTriton:
                 assert description
                 self._name = name
 
-            def Metric(self, labels: dict[str, str]) -> Metric:  # noqa: N802
+            def Metric(self, labels: dict[str, str]) -> Any:  # noqa: N802
                 return Metric((self._name, tuple(sorted(labels.items()))))
 
         return Family

@@ -15,7 +15,7 @@ import pytest
 import serving
 from serving.model.observation import Answered, Executed, Request
 from serving.observability import spans
-from serving.observability.settings import require_extras
+from serving.observability.settings import Settings, require_extras
 from serving.observability.tracing import Collector, collector_clusters, tracing, triton_options, upstream_filters
 from serving.protocol import inference_body
 from slipway.errors import ServingError
@@ -237,7 +237,7 @@ def test_without_a_collector_nothing_is_said_of_traces() -> None:
 def test_traces_without_their_extra_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spans.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ServingError, match=r"slipway\[otel\]"):
-        require_extras(Observe(otlp="http://127.0.0.1:4318"))
+        require_extras(Settings(otlp="http://127.0.0.1:4318"))
 
 
 @pytest.mark.unit
