@@ -11,6 +11,7 @@ from serving.privacy.patterns import MONEY_OR_AMOUNT, SEPARATOR, Pattern, digits
 
 _CODE = "[0-9A-HJ-NPQRTUWXY]"
 _COUNTRY = rf"(?:(?:\+|00)?86{SEPARATOR})?"
+_AREA = r"(?:10|2\d|[3-9]\d\d)"
 _PLATES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼使领"
 
 CHINESE: tuple[Pattern, ...] = (
@@ -29,7 +30,7 @@ CHINESE: tuple[Pattern, ...] = (
     pattern("PHONE", rf"(?<!\d){_COUNTRY}1{SEPARATOR}{digits(9, first='[3-9]')}{MONEY_OR_AMOUNT}"),
     pattern(
         "PHONE",
-        rf"(?<![\d.]){_COUNTRY}\(?0(?:10|2\d|[3-9]\d\d)\)?[ \-]{{0,2}}"
+        rf"(?<![\d.]){_COUNTRY}(?:0{_AREA}|\(0{_AREA}\))[ \-]{{0,2}}"
         rf"{digits(6, first='[2-9]')}(?:{SEPARATOR}\d)?(?:[ \-]?(?:转|分机|ext\.?|x)[ ]?\d{{1,6}})?{MONEY_OR_AMOUNT}",
     ),
     pattern("PHONE", r"(?<!\d)[48]00[ \-]\d{3,4}[ \-]?\d{3,4}(?!\d)"),

@@ -36,6 +36,9 @@ def _fold_character(character: str) -> str | None:
     # Format characters (zero-width, direction, soft hyphen) and variation selectors are not seen.
     if category == "Cf" or unicodedata.name(character, "").startswith("VARIATION SELECTOR"):
         return None
+    # These end a sentence, or a part of one, whatever is before them.
+    if character in "，。；！？、":
+        return character
     if category == "Zs":
         return " "
     if category == "Pd" or character in "−﹣":

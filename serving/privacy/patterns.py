@@ -52,7 +52,8 @@ class Pattern:
 
 def pattern(tag: str, expression: str, accepts: Callable[[str], bool] | None = None) -> Pattern:
     """A pattern of `expression`, without regard to case."""
-    compiled = re.compile(expression, re.IGNORECASE)
+    # By ASCII a Chinese character is no letter, so a word begins after one.
+    compiled = re.compile(expression, re.IGNORECASE | re.ASCII)
     return Pattern(tag, compiled, accepts, "value" if "value" in compiled.groupindex else 0)
 
 
@@ -80,8 +81,11 @@ class _AddressPattern(Pattern):
 
     def find(self, text: str) -> Iterator[tuple[int, int]]:
         for match in self.expression.finditer(text):
-            if _is_ip(match.group()):
-                yield match.span()
+            # A colon at the end may be the sentence's.
+            for address in (match.group(), match.group().removesuffix(":")):
+                if _is_ip(address):
+                    yield match.start(), match.start() + len(address)
+                    break
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class _IbanPattern(Pattern):
 
     def find(self, text: str) -> Iterator[tuple[int, int]]:
         for match in self.expression.finditer(text):
-            length = IBAN_LENGTHS.get(match.group()[:2].upper(), 0)
+            length = IBAN_LENGTHS.get(_SEPARATORS.sub("", match.group())[:2].upper(), 0)
             rest = re.compile(rf"(?:[ \-]?[0-9A-Za-z]){{{max(0, length - 4)}}}(?![0-9A-Za-z])")
             found = rest.match(text, match.end()) if length else None
             if found and iban(_SEPARATORS.sub("", text[match.start() : found.end()])):
@@ -115,6 +119,8 @@ _COUNTRY = (
     r"|2[1-689]\d|3[578]\d|42\d|5[09]\d|6[7-9]\d|8[0578]\d|9[679]\d)"
 )
 
+_URL = r"[^\s<>\"'\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]"
+
 _NAMED = (
     r"身份证|证件|护照|通行证|银行卡|卡号|账号|帐号|账户|电话|手机|座机|联系方式|热线|传真|社保|医保|病历号|住院号"
     r"|passport|identity|\bid\b|\bssn\b|social security|tax id|account|\bacct\b|\bcard\b|phone|mobile|\btel\b|\bcell\b"
@@ -130,22 +136,22 @@ GENERAL: tuple[Pattern, ...] = (
         r"[\"']?\s{0,3}(?:[:=]|是|为|is\b)\s{0,3}[\"']?(?P<value>[^\s\"',;，。；]{4,512})",
     ),
     pattern("SECRET", r"(?<![A-Za-z0-9])(?:sk|pk|ghp|gho|xox[bap]|AKIA)[-_]?[A-Za-z0-9_\-]{16,255}"),
-    pattern("URL", r"(?<![A-Za-z])(?:https?|ftp)://[^\s<>\"'\u3000-\u303f\u4e00-\u9fff]{1,4096}"),
+    pattern("URL", rf"(?<![A-Za-z])(?:https?|ftp)://{_URL}{{0,4096}}(?![.,;:!?)\]}}]){_URL}"),
     pattern("URL", r"(?<![A-Za-z0-9.])www\.[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63}){1,8}(?:/[!-~]{0,2048})?"),
     pattern(
         "EMAIL",
         r"(?<![A-Za-z0-9._%+\-])[A-Za-z0-9_][A-Za-z0-9.!#$%&*+^_`{}~\-]{0,63} ?(?:@|\[at\]|\(at\)) ?"
         r"[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63}){1,8}",
     ),
-    _IbanPattern("IBAN", re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}[ \-]?\d[ \-]?\d", re.IGNORECASE)),
+    _IbanPattern("IBAN", re.compile(r"(?<![0-9A-Za-z])[A-Z][ \-]?[A-Z][ \-]?\d[ \-]?\d", re.IGNORECASE)),
     *(pattern("CARD", _CARD_BEGINS + form + _CARD_ENDS, luhn) for form in _CARD_FORMS),
     pattern("SSN", r"(?<![\d\-])(?!000|666)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d\-])"),
     pattern("SSN", rf"(?:ssn|social security)\D{{0,20}}(?P<value>{digits(9)})(?!\d)"),
     _AddressPattern("IP", re.compile(r"(?<![\d.v])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)", re.IGNORECASE)),
     _AddressPattern(
-        "IP", re.compile(r"(?<![0-9A-Fa-f:.])(?=[0-9A-Fa-f]{0,4}:[^ ]{0,40}:)[0-9A-Fa-f:]{3,39}(?:\.\d{1,3}){0,3}")
+        "IP", re.compile(r"(?<![0-9A-Za-z.])(?=[0-9A-Fa-f]{0,4}:[^ ]{0,40}:)[0-9A-Fa-f:]{3,39}(?:\.\d{1,3}){0,3}")
     ),
-    pattern("MAC", r"(?<![0-9A-Fa-f])(?:[0-9A-F]{2}([:\-]))(?:[0-9A-F]{2}\1){4}[0-9A-F]{2}(?![0-9A-Fa-f])"),
+    pattern("MAC", r"(?<![0-9A-Za-z])(?:[0-9A-F]{2}([:\-]))(?:[0-9A-F]{2}\1){4}[0-9A-F]{2}(?![0-9A-Fa-f])"),
     # With a country code: ITU-T E.164 allows fifteen digits.
     pattern("PHONE", r"(?<![\d+])\+ ?\(?[1-9](?:[ \-.()/]{0,2}\d){6,14}(?!\d)"),
     pattern("PHONE", rf"(?<![\d.])00 ?{_COUNTRY}[ \-./]?(?:\(0\) ?)?[1-9](?:[ \-./]?\d){{6,11}}" + MONEY_OR_AMOUNT),
