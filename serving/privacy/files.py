@@ -1,6 +1,6 @@
 """The files of the capture: whole lines, bounded together, one writer a file.
 
-    DIRECTORY/requests-20261124T213000-4711-0.jsonl
+    DIRECTORY/requests-20261124T213000.123456-4711-0.jsonl
 
 Several model processes write into one directory at a time, each its own file, which it holds a lock on. A file that
 would grow too large is closed and another begun; when all of them together would, the oldest that nobody holds makes
@@ -13,13 +13,15 @@ process that opens the directory. So each file can be read at any time, but for 
 
 import contextlib
 import fcntl
+import itertools
 import os
-import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 _PREFIX, _SUFFIX = "requests-", ".jsonl"
 _BLOCK = 1 << 16
+_NUMBERS = itertools.count()
 
 
 class CaptureFiles:
@@ -32,7 +34,6 @@ class CaptureFiles:
         self._max_file_bytes = max_file_bytes
         self._file = -1
         self._size = 0
-        self._count = 0
         for path in self._idle():
             _cut_torn_line(path)
 
@@ -84,9 +85,8 @@ class CaptureFiles:
         return False
 
     def _begin(self) -> bool:
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        self._path = self._directory / f"{_PREFIX}{stamp}-{os.getpid()}-{self._count}{_SUFFIX}"
-        self._count += 1
+        now = datetime.now(UTC)
+        self._path = self._directory / f"{_PREFIX}{now:%Y%m%dT%H%M%S.%f}-{os.getpid()}-{next(_NUMBERS)}{_SUFFIX}"
         try:
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -202,8 +202,9 @@ def test_one_page_has_the_metrics_of_triton_of_envoy_and_of_the_model(watched: s
     page = httpx.get(watched.metrics_url)
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/plain; version=0.0.4")
+    # The parser gives every counter the ending that its name should have.
     names = {name for name, _ in series(page.text)}
-    assert {"nv_inference_request_success", "envoy_http_downstream_rq_total", "slipway_rows_total"} <= names
+    assert {"nv_inference_request_success_total", "envoy_http_downstream_rq_total", "slipway_rows_total"} <= names
     assert total(page.text, "slipway_up", component="triton", backend="stable") == 1
     assert total(page.text, "slipway_up", component="envoy") == 1
     assert total(page.text, "slipway_metric_conflicts") == 0
