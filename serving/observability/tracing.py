@@ -8,8 +8,8 @@ Triton has no sampler for requests that come with a `traceparent`: it records ev
 of those that Envoy did not choose is taken off on their way to Triton (`upstream_filters`), and Triton's own sampling
 is set to as good as never; the model sees no header and records nothing, either.
 
-No text gets into a span: Envoy's have the path without its query, Triton's have the model's name, version and
-timestamps (`level=TIMESTAMPS`; `TENSORS` would record inputs and is not used).
+No text gets into a span: Envoy's have the path without its query and nothing of the caller, Triton's have the model's
+name, version and timestamps (`level=TIMESTAMPS`; `TENSORS` would record inputs and is not used).
 """
 
 from collections.abc import Mapping
@@ -27,6 +27,7 @@ _PORTS = {"http": 80, "https": 443}
 _TIMEOUT = "2s"
 _HARDLY_EVER = 2**31 - 1
 _QUEUED_SPANS = 2048
+_PARTS = 1_000_000
 
 _WITHOUT_UNSAMPLED = """
 function envoy_on_request(handle)
@@ -59,22 +60,38 @@ def tracing(collector: Collector | None) -> Json:
     """What is added to the connection manager of Envoy: nothing without a collector."""
     if collector is None:
         return {}
+    parts = {"numerator": round(_PARTS * collector.sample), "denominator": "MILLION"}
+    by_share = _sampler("trace_id_ratio_based", "TraceIdRatioBasedSamplerConfig", sampling_percentage=parts)
     provider = {
         "@type": _TYPE + "config.trace.v3.OpenTelemetryConfig",
         "service_name": f"{collector.service}-front-door",
         "http_service": {
             "http_uri": {"uri": collector.url + TRACES_PATH, "cluster": CLUSTER, "timeout": _TIMEOUT},
         },
+        "sampler": _sampler("parent_based", "ParentBasedSamplerConfig", wrapped_sampler=by_share),
     }
     return {
         "tracing": {
             "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": provider},
-            "client_sampling": {"value": 0},
-            "random_sampling": {"value": 100 * collector.sample},
+            # These come before the sampler, and know nothing of a caller's decision.
+            "client_sampling": {"value": 100},
+            "random_sampling": {"value": 100},
             "overall_sampling": {"value": 100},
-            # A query string may hold anything; nothing that is served here has a use for one.
-            "custom_tags": [{"tag": "http.url", "value": "%PROTOCOL% %PATH(NQ)%"}],
+            # In place of what Envoy always adds: a query string and a user agent may hold anything, an address is
+            # somebody's. The access log has the latter two.
+            "custom_tags": [
+                {"tag": "http.url", "value": "%PATH(NQ)%"},
+                {"tag": "user_agent", "literal": {"value": "-"}},
+                {"tag": "peer.address", "literal": {"value": "-"}},
+            ],
         }
+    }
+
+
+def _sampler(name: str, kind: str, **fields: object) -> Json:
+    return {
+        "name": f"envoy.tracers.opentelemetry.samplers.{name}",
+        "typed_config": {"@type": f"{_TYPE}extensions.tracers.opentelemetry.samplers.v3.{kind}", **fields},
     }
 
 
