@@ -1,7 +1,7 @@
 """The serving stage: a bundle becomes an endpoint, Triton behind Envoy, HTTP and gRPC on one port.
 
     protocol.py    the names and limits of the wire format that model, front door and client share
-    repository.py  bundle → Triton model repository, an artifact
+    repository/    bundle → Triton model repository, an artifact
     model/         what runs inside Triton: text in, label out
     frontdoor/     Envoy's configuration; request_guard.lua is the part that looks at bodies
     server/        the processes: started, watched, drained, swept away
@@ -10,7 +10,7 @@
     client.py      a caller's side
 
 Neither torch nor transformers is needed. Names are loaded on first use: Triton's stubs import this package for
-`serving.model.fused` alone, once for each instance, and the supervisor must be up in a moment.
+`serving.model` alone, once for each instance, and the supervisor must be up in a moment.
 """
 
 import contextlib

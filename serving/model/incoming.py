@@ -5,12 +5,12 @@ call are answered. Whoever has gone or has stopped waiting costs no inference.
 """
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from serving.model.observation import Request
@@ -122,11 +122,13 @@ def _bad_text(message: str) -> RefusedError:
 
 def _moment(value: Any) -> float:
     """Seconds that a header tells; 0, which is "unknown", for anything that is no moment."""
+    if value is None:
+        return 0.0
     try:
         seconds = float(value)
     except (TypeError, ValueError):
         return 0.0
-    return seconds if np.isfinite(seconds) and seconds > 0 else 0.0
+    return seconds if 0 < seconds < math.inf else 0.0
 
 
 def _shown(value: Any) -> str:

@@ -1,6 +1,6 @@
 """Logits to output tensors: labels, scores, and what else a caller asked for."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ class Answer:
     """`[rows, labels]`, probabilities."""
     best: npt.NDArray[np.int64]
     """`[rows, k]`, numbers of the most probable labels, best first."""
+    best_scores: FloatArray
+    """`[rows, k]`, their probabilities."""
     truncated: Sequence[bool]
 
 
@@ -39,15 +41,18 @@ class Decoder:
     def answer(self, logits: FloatArray, truncated: Sequence[bool], top_k: int) -> Answer:
         """The answer to rows with these `logits` `[rows, labels]`."""
         scores = self._task.probabilities(logits, self._temperature)
-        # Stable, so that of equal ones the first is best, as the bundle's own answers have it.
+        if top_k == 1:
+            best = scores.argmax(axis=1, keepdims=True)
+            return Answer(logits, scores, best, scores.max(axis=1, keepdims=True), truncated)
+        # Stable, so that of equal ones the first is best, as `argmax` has it.
         best = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
-        return Answer(logits, scores, best, truncated)
+        return Answer(logits, scores, best, np.take_along_axis(scores, best, axis=1), truncated)
 
     def tensors(self, triton: Any, answer: Answer, wanted: Collection[str]) -> list[Any]:
         """Triton's tensors of the outputs that are `wanted`, of all if none is."""
-        made = {
+        made: dict[str, Callable[[], Any]] = {
             LABEL: lambda: self._names[answer.best],
-            SCORE: lambda: np.take_along_axis(answer.scores, answer.best, axis=1),
+            SCORE: lambda: answer.best_scores,
             SCORES: lambda: answer.scores,
             LOGITS: lambda: answer.logits,
             TRUNCATED: lambda: np.array(answer.truncated, dtype=np.bool_).reshape(-1, 1),
@@ -56,5 +61,5 @@ class Decoder:
 
     def told(self, answer: Answer) -> tuple[list[str], list[float]]:
         """Best label of each row and its score, for whoever observes."""
-        first = answer.best[:, 0]
-        return [self.labels[i] for i in first], answer.scores[np.arange(len(first)), first].tolist()
+        first, scores = answer.best[:, 0].tolist(), answer.best_scores[:, 0].tolist()
+        return [self.labels[number] for number in first], scores

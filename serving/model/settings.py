@@ -34,7 +34,8 @@ class Settings:
 
     def parameters(self) -> dict[str, str]:
         """As `config.pbtxt` has them."""
-        return {field.name: str(getattr(self, field.name)) for field in fields(self)}
+        written = {field.name: str(getattr(self, field.name)) for field in fields(self)}
+        return {name: value for name, value in written.items() if value}
 
     @classmethod
     def read(cls, parameters: dict[str, str]) -> Self:

@@ -27,6 +27,6 @@ def _too_long(rows: Sequence[TokenRow], most: int) -> RefusedError | None:
         if row.truncated:
             return RefusedError(
                 "too_long",
-                f"row {number}: the text has {row.tokens} tokens or more; the model takes {most}. Send a shorter text.",
+                f"row {number}: the text has at least {row.tokens} tokens; the model takes {most}. Send a shorter one.",
             )
     return None

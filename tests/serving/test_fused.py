@@ -177,7 +177,7 @@ def test_a_long_text_is_refused_where_the_recipe_rejects(make: Any, observed: Re
     model = make(long_text="reject")
     [response] = model.execute([FakeRequest.of("good", LONG)])
     assert response.error.code == FakeError.INVALID_ARG
-    assert "row 1: the text has 102 tokens or more; the model takes 64" in response.error.message
+    assert "row 1: the text has at least 102 tokens; the model takes 64" in response.error.message
     assert observed.calls[0].refused[0][1] == "too_long"
     assert observed.calls[0].runs == 0
 
