@@ -3,7 +3,7 @@
     protocol.py    the names and limits of the wire format that model, front door and client share
     repository/    bundle → Triton model repository, an artifact
     model/         what runs inside Triton: text in, label out
-    frontdoor/     Envoy's configuration; request_guard.lua is the part that looks at bodies
+    frontdoor/     Envoy's configuration: who is let in, how much, and where it goes
     server/        the processes: started, watched, drained, swept away
     observability/ metrics, traces, logs
     privacy/       masking, and the capture of masked requests
@@ -87,6 +87,8 @@ def serve(path: Path, section: "Serve", repository_out: Path | None = None) -> i
         with contextlib.suppress(KeyboardInterrupt), sigterm_interrupts():
             say(f"{endpoint.model} is served at {endpoint.address}, HTTP and gRPC. Try:")
             print(curl_line(endpoint.url, endpoint.model, checks[0].text if checks else "text"), flush=True)
+            if section.auth.is_on:
+                say("It takes credentials: add -H 'x-api-key: …' or -H 'authorization: Bearer …'.")
             say(f"Health: {endpoint.url}/healthz. Requests: {endpoint.access_log}. Ctrl-C stops it.")
             say(f"Metrics: {endpoint.metrics_url}")
             endpoint.wait()

@@ -70,7 +70,8 @@ def token_filter(auth: Auth, jwks: str) -> Json:
         "local_jwks": {"inline_string": jwks},
         "clock_skew_seconds": auth.clock_skew_s,
         "require_expiration": True,
-        "forward": False,
+        # As far as `admission.lua`, which removes it.
+        "forward": True,
         # Without it, a query parameter would be taken as well.
         "from_headers": [{"name": "Authorization", "value_prefix": "Bearer "}],
         "payload_in_metadata": "claims",

@@ -24,7 +24,7 @@ from serving.frontdoor import admission, health, overload
 from serving.frontdoor.access_log import access_log
 from serving.frontdoor.admission import admission_filter, lua
 from serving.frontdoor.door import FrontDoor
-from serving.frontdoor.limits import body_filter, connection_limits, protocol_limits, rate_filter
+from serving.frontdoor.limits import body_filter, own_limits, protocol_limits, rate_filter
 from serving.frontdoor.replies import local_replies
 from serving.frontdoor.routes import GUARD, ROUTES
 from serving.frontdoor.tls import transport_socket
@@ -42,7 +42,7 @@ def bootstrap(door: FrontDoor, directory: Path) -> Json:
         "admin": {"address": {"pipe": {"path": str(door.admin_socket), "mode": 0o600}}},
         # The patterns of a route grow with the model's name; at 100 steps, the default, one of 60 letters is refused.
         "layered_runtime": {"layers": [{"name": "fixed", "static_layer": {"re2.max_program_size.error_level": 1000}}]},
-        "overload_manager": connection_limits(door),
+        "overload_manager": own_limits(door),
         "dynamic_resources": {"cds_config": watched(directory / "clusters.json")},
         "static_resources": {"listeners": [_listener(door, directory)], "clusters": collector_clusters(door.collector)},
     }

@@ -20,6 +20,8 @@ STREAMS = 1024
 """Requests at a time of one HTTP/2 connection."""
 
 _CALLERS = 1000
+_HEAP = "envoy.resource_monitors.fixed_heap"
+_HEAP_BYTES = 1 << 30
 _UNLIMITED = {"max_tokens": 4_000_000_000, "tokens_per_fill": 4_000_000_000, "fill_interval": "1s"}
 
 
@@ -62,14 +64,25 @@ def body_filter(door: FrontDoor) -> Json:
     )
 
 
-def connection_limits(door: FrontDoor) -> Json:
-    """Envoy's overload manager: connections beyond the limit are closed as they come."""
-    monitor = extension(
+def own_limits(door: FrontDoor) -> Json:
+    """Envoy's overload manager: connections beyond the limit are closed as they come.
+
+    Bodies that still arrive are held in memory; when they fill what Envoy may have, requests are refused with 503.
+    """
+    connections = extension(
         "envoy.resource_monitors.global_downstream_max_connections",
         "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
         max_active_downstream_connections=door.max_connections,
     )
-    return {"resource_monitors": [monitor]}
+    heap = extension(
+        _HEAP, "extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=_HEAP_BYTES
+    )
+    full = {"name": _HEAP, "threshold": {"value": 0.95}}
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [connections, heap],
+        "actions": [{"name": "envoy.overload_actions.stop_accepting_requests", "triggers": [full]}],
+    }
 
 
 def protocol_limits(door: FrontDoor) -> Json:

@@ -89,7 +89,7 @@ def overload_filter(door: FrontDoor) -> Json:
 def measure_service_ms(port: int, model: str, texts: Sequence[str], *, timeout_s: float) -> float:
     """Milliseconds that the Triton on `port` of the loopback takes for one text: the median of a few, one at a time.
 
-    Raises `OSError` or `http.client.HTTPException` if it doesn't answer.
+    Raises `OSError` or `http.client.HTTPException` if it doesn't.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     taken = []
@@ -98,7 +98,10 @@ def measure_service_ms(port: int, model: str, texts: Sequence[str], *, timeout_s
             body = json.dumps(inference_body(texts[number % len(texts)]))
             started = time.perf_counter()
             connection.request("POST", f"/v2/models/{model}/infer", body, {"content-type": "application/json"})
-            connection.getresponse().read()
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status != http.client.OK:
+                raise http.client.HTTPException(f"status {answer.status}")
             taken.append(1000 * (time.perf_counter() - started))
     finally:
         connection.close()

@@ -5,6 +5,7 @@ So a test of the front door takes milliseconds, and can see which headers came t
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -27,6 +28,7 @@ class FakeTriton:
         self.gate = threading.Event()
         """Requests wait for it."""
         self.gate.set()
+        self.delay_s = 0.0
         self.requests: list[dict[str, str]] = []
         """The headers of each, with `:path`."""
         self.running = 0
@@ -61,6 +63,7 @@ class FakeTriton:
             self.running += 1
             self.most_running = max(self.most_running, self.running)
         self.gate.wait(30)
+        time.sleep(self.delay_s)
         with self._lock:
             self.running -= 1
 
