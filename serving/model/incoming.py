@@ -57,8 +57,16 @@ def about_request(request: Any) -> tuple[dict[str, Any], Request]:
         id=str(parameters.get(REQUEST_ID) or request.request_id()),
         arrived_s=_moment(parameters.get(ARRIVED)),
         deadline_s=_moment(parameters.get(DEADLINE)),
-        traceparent=str(parameters.get(TRACEPARENT, "")),
+        traceparent=_traceparent(request, str(parameters.get(TRACEPARENT, ""))),
     )
+
+
+def _traceparent(request: Any, header: str) -> str:
+    """The span that the model's are in: Triton's for this model, where it traces; otherwise the header's."""
+    if not header:
+        return ""
+    context = request.trace().get_context()
+    return str(json.loads(context).get(TRACEPARENT, header)) if context else header
 
 
 def require_awaited(request: Any, about: Request, now: float) -> None:

@@ -33,9 +33,10 @@ class Plan:
     probes: list[str] = field(default_factory=list)
     """Texts that the service time is measured with."""
     auth: dict[str, Any] | None = None
-    """The recipe's section, as are the next two; None asks for nothing."""
+    """The recipe's section, as are the next three; None asks for nothing."""
     tls: dict[str, Any] | None = None
     limits: dict[str, Any] = field(default_factory=dict)
+    observe: dict[str, Any] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
         """Leave it where the supervisor looks."""
@@ -54,6 +55,7 @@ class Event:
     kind: Literal["ready", "note", "failed"]
     message: str = ""
     port: int = 0
+    metrics: int = 0
     triton: str = ""
     http_port: int = 0
     grpc_port: int = 0

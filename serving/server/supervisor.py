@@ -43,6 +43,10 @@ from serving.frontdoor import credentials
 from serving.frontdoor.door import Auth, Backend, FrontDoor, Limits, Tls
 from serving.frontdoor.dynamic import write_configuration
 from serving.frontdoor.overload import measure_service_ms
+from serving.observability.exporter import write_sources
+from serving.observability.page import MetricsPage
+from serving.observability.settings import observe_environment
+from serving.observability.tracing import Collector, triton_options
 from serving.server import triton
 from serving.server.runtime import Runtime
 from serving.server.supervision import Event, Plan
@@ -78,6 +82,9 @@ class Supervisor:
         self._loader = ThreadPoolExecutor(1)
         self._load_timeout_s = _SHORTEST_LOAD_TIMEOUT_S
         self._reloads: list[float] = []
+        self._collector = Collector.of(plan.observe)
+        self._environment = {**triton.environment(runtime.id), **observe_environment(plan.observe)}
+        self._metrics: MetricsPage | None = None
 
     def run(self) -> int:
         """Start, watch, stop; the exit code."""
@@ -85,11 +92,18 @@ class Supervisor:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             started = time.monotonic()
+            self._metrics = MetricsPage(
+                self._runtime.path,
+                self._plan.observe.get("metrics_host", triton.LOOPBACK),
+                self._plan.observe.get("metrics_port", 0),
+                self._environment,
+            )
             server, version = self._start()
+            self._metrics.keep()
             self._load_timeout_s = max(_SHORTEST_LOAD_TIMEOUT_S, 5 * (time.monotonic() - started))
-            about = {"http_port": server.http_port, "grpc_port": server.grpc_port}
+            about = {"http_port": server.http_port, "grpc_port": server.grpc_port, "metrics": self._metrics.port}
             _tell(Event("ready", port=self._front_port(), triton=version, **about))
-            self._watch(server)
+            self._watch(server, self._metrics)
         except _Leaving:
             return 0
         except ServingError as error:
@@ -131,7 +145,8 @@ class Supervisor:
 
     def _start_on(self, server: triton.TritonServer) -> str:
         """Start both on the ports of `server`; returns Triton's version when the front door answers."""
-        command = server.command(self._runtime.shared_memory_prefix)
+        command = [*server.command(self._runtime.shared_memory_prefix), *triton_options(self._collector)]
+        write_sources(self._runtime.path, {"stable": server.metrics_port}, self._runtime.admin_socket)
         self._triton = self._spawn("tritonserver", command, triton.raise_stack_limit)
         self._door = self._front_door(server)
         self._credentials = credentials.fingerprint(self._door)
@@ -172,7 +187,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=triton.environment(self._runtime.id),
+                env=self._environment,
                 cwd=self._runtime.path,
                 preexec_fn=in_child,  # noqa: PLW1509  # there is one thread until a model has to be loaded again
             )
@@ -196,6 +211,7 @@ class Supervisor:
             timeout_s=plan.timeout_s,
             admin_socket=self._runtime.admin_socket,
             access_log=self._runtime.access_log,
+            collector=self._collector,
             labels=tuple(plan.labels),
             auth=Auth.of(plan.auth) if plan.auth else None,
             tls=Tls.of(plan.tls) if plan.tls else None,
@@ -227,13 +243,14 @@ class Supervisor:
 
     # Watching
 
-    def _watch(self, server: triton.TritonServer) -> None:
+    def _watch(self, server: triton.TritonServer, metrics: MetricsPage) -> None:
         stubs = self._stubs()
         healthy_at = time.monotonic()
         # A check waits in the queue as any request does; only silence beyond that is a hung model.
         patience = self._plan.timeout_s + 5.0
         while True:
             self._tick()
+            metrics.keep()
             if self._is_healthy():
                 healthy_at = time.monotonic()
             missing = self._plan.processes - sum(map(_is_alive, stubs))
@@ -323,6 +340,8 @@ class Supervisor:
         if _is_running(self._envoy) and _is_running(self._triton):
             self._drain()
         self._end_children()
+        if self._metrics is not None:
+            self._metrics.close()
         self._runtime.sweep()
 
     def _drain(self) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from slipway.recipe.frontdoor import Auth, Limits, Tls
+from slipway.recipe.observability import Observe
 from slipway.recipe.section import Section
 
 
@@ -54,3 +55,4 @@ class Serve(Section):
     auth: Auth = Auth()
     tls: Tls = Tls()
     limits: Limits = Limits()
+    observe: Observe = Observe()

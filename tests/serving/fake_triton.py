@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.serving.counting_triton import CountingTriton
+
 
 @dataclass
 class FakeTensor:
@@ -30,6 +32,8 @@ class FakeRequest:
     params: dict[str, Any] = field(default_factory=dict)
     gone: bool = False
     named: str = ""
+    context: str | None = None
+    """Of Triton's own span, where it traces."""
 
     @classmethod
     def of(cls, *texts: str | bytes, outputs: Sequence[str] = (), gone: bool = False, **params: Any) -> "FakeRequest":
@@ -49,6 +53,17 @@ class FakeRequest:
 
     def is_cancelled(self) -> bool:
         return self.gone
+
+    def trace(self) -> "FakeTrace":
+        return FakeTrace(self.context)
+
+
+@dataclass
+class FakeTrace:
+    context: str | None
+
+    def get_context(self) -> str | None:
+        return self.context
 
 
 @dataclass
@@ -90,6 +105,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         Tensor=FakeTensor,
         InferenceResponse=FakeResponse,
         TritonError=FakeError,
+        MetricFamily=CountingTriton().MetricFamily,
         Logger=type("Logger", (), {"log_warn": staticmethod(logged.append)}),
         get_input_tensor_by_name=named,
     )
