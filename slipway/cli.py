@@ -20,6 +20,7 @@ import click
 
 from slipway import __version__, pipeline
 from slipway.artifacts import Artifact, is_full_disk, lineage, read_artifact
+from slipway.cli_score import score
 from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_SLO_MISSED, LoadTestError, SlipwayError
 from slipway.progress import console, say
 from slipway.quantities import Megabytes, Milliseconds, Seconds
@@ -253,6 +254,9 @@ def recipe_schema_command() -> None:
 def recipe_check(recipe: Path) -> None:
     """Validate a recipe and print it with every default filled in."""
     click.echo(json.dumps(load_recipe(recipe).model_dump(mode="json"), indent=2, ensure_ascii=False))
+
+
+cli.add_command(score)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
