@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--environments", type=Path, default=Path("build/peers"))
+    parser.add_argument("--environments", type=Path, default=Path(".cache/peers"))
     parser.add_argument("--slo-ms", type=float, default=100.0)
     parser.add_argument("--seconds", type=float, default=5.0, help="of one probe, after a warm-up of 1.5 s")
     parser.add_argument("--repeats", type=int, default=3)
