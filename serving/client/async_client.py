@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from serving.client.answers import Answer
 from serving.client.batching import batches_async, in_order_async
@@ -120,7 +120,7 @@ class AsyncClient:
 
         frame = open_frame(table, text, prefix)
         answers = self.classify_iter(frame.texts(), batch=batch, in_flight=in_flight, timeout_s=timeout_s)
-        return frame.with_answers([answer async for answer in answers])
+        return cast("T", frame.with_answers([answer async for answer in answers]))
 
     async def close(self) -> None:
         """Close the connections; calls under way fail."""

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from serving.client.answers import Answer
 from serving.client.batching import batches, in_order
@@ -137,7 +137,7 @@ class Client:
 
         frame = open_frame(table, text, prefix)
         answers = self.classify_iter(frame.texts(), batch=batch, in_flight=in_flight, timeout_s=timeout_s)
-        return frame.with_answers(list(answers))
+        return cast("T", frame.with_answers(list(answers)))
 
     def close(self) -> None:
         """Close the connections; calls under way fail."""

@@ -290,7 +290,7 @@ def _writer(chosen: str, out: Path, scratch: Path) -> Writer:
     packed = out.name.lower().endswith(".gz")
     stream = cast(
         "IO[str]",
-        (gzip.open if packed else open)(scratch, "wt", encoding="utf-8", newline=""),  # type: ignore[operator]
+        (gzip.open if packed else open)(scratch, "wt", encoding="utf-8", newline=""),
     )
     return _JsonlWriter(stream) if chosen == "jsonl" else _SeparatedWriter(stream, _DELIMITERS[chosen])
 
@@ -314,7 +314,7 @@ def _replacing(out: Path) -> Iterator[Path]:
 def _text_of(file: Path) -> Iterator[IO[str]]:
     opener = gzip.open if file.name.lower().endswith(".gz") else open
     try:
-        with opener(file, "rt", encoding="utf-8-sig", newline="") as stream:  # type: ignore[operator]
+        with opener(file, "rt", encoding="utf-8-sig", newline="") as stream:
             yield stream
     except UnicodeDecodeError as error:
         raise DataError(

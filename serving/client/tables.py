@@ -86,10 +86,10 @@ def columns_of(texts: Sequence[str | None], answers: Sequence[Answer]) -> Answer
     following = iter(answers)
     rows = [None if text is None else next(following) for text in texts]
     return AnswerColumns(
-        [row and row.label for row in rows],
+        [None if row is None else row.label for row in rows],
         [None if row is None else row.score for row in rows],
         [None if row is None else row.truncated for row in rows],
-        [row and row.version for row in rows],
+        [None if row is None else row.version for row in rows],
     )
 
 
