@@ -17,6 +17,7 @@ import random
 import tempfile
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import pyarrow.parquet as pq
 import serving
 from benchmarks.serving.asking import Asker
 from benchmarks.serving.processes import cpu_s, triton_address
+from benchmarks.serving.undisturbed import Watch
 from slipway.bundle import EXPECTED, Bundle
 from slipway.recipe import Serve
 
@@ -40,16 +42,19 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--rows", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--disturbed", type=float, default=0.05, help="share of the cores that others may take")
+    parser.add_argument("--patience", type=float, default=600.0, help="seconds in all to wait for moments like that")
     options = parser.parse_args()
     bundle = Bundle.open(options.bundle)
     texts = drawn(pq.read_table(bundle.path / EXPECTED)["text"].to_pylist(), options.rows)
     with tempfile.TemporaryDirectory() as directory:
         repository = serving.write_repository(bundle, Path(directory) / "repository", Serve())
         with serving.start(repository.path, Serve(port=0)) as endpoint:
-            runs = measure(bundle, endpoint, texts, options)
+            watch = Watch(options.disturbed, options.patience)
+            runs = measure(bundle, endpoint, texts, options, watch)
             about = endpoint.describe()
-    show(runs, about, options)
+    show(runs, about, options, watch)
 
 
 def drawn(texts: list[str], rows: int) -> list[list[str]]:
@@ -77,7 +82,9 @@ def orders(endpoint: serving.Endpoint, texts: list[list[str]]) -> dict[str, dict
     }
 
 
-def measure(bundle: Bundle, endpoint: serving.Endpoint, texts: list[list[str]], options: argparse.Namespace) -> Runs:
+def measure(
+    bundle: Bundle, endpoint: serving.Endpoint, texts: list[list[str]], options: argparse.Namespace, watch: Watch
+) -> Runs:
     about = endpoint.describe()
     runs: Runs = defaultdict(list)
     with contextlib.ExitStack() as stack:
@@ -89,19 +96,23 @@ def measure(bundle: Bundle, endpoint: serving.Endpoint, texts: list[list[str]], 
         doors = orders(endpoint, texts)
         for round_number in range(-1, options.rounds):  # the first one warms up
             for concurrency in CONCURRENCY:
-                turn: dict[str, dict[str, Any]] = {"in process": in_process(engines, concurrency, texts, options)}
+                turn = {"in process": partial(in_process, engines, concurrency, texts, options)}
                 for name, order in doors.items():
-                    before = cpu_s(endpoint)
-                    answer = asker(
-                        **order, mode="closed", concurrency=concurrency, seconds=options.seconds, seed=round_number
-                    )
-                    after = cpu_s(endpoint)
-                    used = {kind: after[kind] - before[kind] for kind in after}
-                    turn[name] = answer | {"used_s": used | {"client": answer["cpu_s"]}}
-                if round_number >= 0:
-                    for name, answer in turn.items():
-                        runs[name, concurrency].append(answer)
+                    order |= {"mode": "closed", "concurrency": concurrency, "seed": round_number}
+                    turn[name] = partial(served, asker, endpoint, order | {"seconds": options.seconds})
+                for name, run in turn.items():
+                    if round_number < 0:
+                        run()
+                    else:
+                        runs[name, concurrency].append(watch(run))
     return runs
+
+
+def served(asker: Asker, endpoint: serving.Endpoint, order: dict[str, Any]) -> dict[str, Any]:
+    before = cpu_s(endpoint)
+    answer = asker(**order)
+    after = cpu_s(endpoint)
+    return answer | {"used_s": {kind: after[kind] - before[kind] for kind in after} | {"client": answer["cpu_s"]}}
 
 
 def in_process(
@@ -119,12 +130,12 @@ def in_process(
     }
 
 
-def show(runs: Runs, about: dict[str, Any], options: argparse.Namespace) -> None:
+def show(runs: Runs, about: dict[str, Any], options: argparse.Namespace, watch: Watch) -> None:
     cores = len(os.sched_getaffinity(0))
     print(
         f"{about['model']}: {about['instances']} instances × {about['threads']} thread(s) on {cores} cores, Triton "
         f"{about['triton']}, Envoy {about['envoy']}; {options.rows} text(s) a request, {options.rounds} rounds of "
-        f"{options.seconds:g} s each, interleaved; load average {os.getloadavg()[0]:.1f}; {time.strftime('%Y-%m-%d')}\n"
+        f"{options.seconds:g} s each, interleaved; {watch}; {time.strftime('%Y-%m-%d')}\n"
     )
     print("| callers | through | p50 ms | added | p99 ms | requests/s | of in process | CPU ms a request | of cores |")
     print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |")

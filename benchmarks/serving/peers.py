@@ -19,6 +19,8 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ import pyarrow.parquet as pq
 import serving
 from benchmarks.serving.asking import Asker
 from benchmarks.serving.contenders import PEERS_OF_SLIPWAY, Contender, Peer, install, running
+from benchmarks.serving.undisturbed import Watch
 from export.source import Source
 from export.students import dense_structure
 from serving.protocol import inference_body
@@ -42,6 +45,8 @@ QUIET_RATE = 20.0
 """Requests/s at which latency without queueing is looked at; every contender can do so many."""
 PRECISION = 1.05
 
+Ask = Callable[..., dict[str, Any]]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -52,6 +57,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of one probe, after a warm-up of 1.5 s")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="names of peers")
+    parser.add_argument("--disturbed", type=float, default=0.05, help="share of the cores that others may take")
+    parser.add_argument("--patience", type=float, default=900.0, help="seconds in all to wait for moments like that")
     options = parser.parse_args()
     bundle = Bundle.open(options.bundle)
     texts = pq.read_table(bundle.path / EXPECTED)["text"].to_pylist()
@@ -65,8 +72,9 @@ def main() -> None:
         ]
         asker = stack.enter_context(Asker())
         agreement = {contender.name: agree(contender, contenders[-2], texts[:100]) for contender in contenders}
-        quiet, capacities = measure(asker, contenders, texts, options)
-    show(contenders, missing, agreement, quiet, capacities, options)
+        watch = Watch(options.disturbed, options.patience)
+        quiet, capacities = measure(partial(watched, watch, asker), contenders, texts, options)
+    show(contenders, missing, agreement, quiet, capacities, options, watch)
 
 
 def dense_bundle(checkpoint: Path, work: Path) -> Bundle:
@@ -132,8 +140,13 @@ def agree(contender: Contender, dense: Contender, texts: list[str]) -> float:
     return float(np.mean([contender.ask(text) == dense.ask(text) for text in texts]))
 
 
+def watched(watch: Watch, asker: Asker, **order: Any) -> dict[str, Any]:
+    """What the asker answers, in a run that others didn't disturb."""
+    return watch(lambda: asker(**order))
+
+
 def measure(
-    asker: Asker, contenders: list[Contender], texts: list[str], options: argparse.Namespace
+    asker: Ask, contenders: list[Contender], texts: list[str], options: argparse.Namespace
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Latencies in ms at `QUIET_RATE`, pooled, and capacities in requests/s, one for each repeat."""
     quiet: dict[str, list[float]] = defaultdict(list)
@@ -148,7 +161,7 @@ def measure(
     return quiet, capacities
 
 
-def capacity(asker: Asker, order: dict[str, Any], options: argparse.Namespace, seed: int) -> float:
+def capacity(asker: Ask, order: dict[str, Any], options: argparse.Namespace, seed: int) -> float:
     """The highest rate that was seen to meet the objective, with one 5 % above it that was seen to miss it."""
     saturated = asker(**order, mode="closed", concurrency=16, seconds=3.0, seed=seed)
     rate = 0.8 * len(saturated["latencies_ms"]) / saturated["seconds"]
@@ -170,7 +183,7 @@ def capacity(asker: Asker, order: dict[str, Any], options: argparse.Namespace, s
     return met
 
 
-def meets(asker: Asker, order: dict[str, Any], rate: float, options: argparse.Namespace, seed: int) -> bool:
+def meets(asker: Ask, order: dict[str, Any], rate: float, options: argparse.Namespace, seed: int) -> bool:
     answer = asker(**order, mode="open", rate=rate, warmup=1.5, seconds=options.seconds, seed=seed)
     latencies = answer["latencies_ms"]
     return bool(latencies and answer["errors"] == 0 and np.percentile(latencies, 99) <= options.slo_ms)
@@ -183,11 +196,12 @@ def show(
     quiet: dict[str, list[float]],
     capacities: dict[str, list[float]],
     options: argparse.Namespace,
+    watch: Watch,
 ) -> None:
     print(
         f"\n{len(os.sched_getaffinity(0))} cores shared by client and server; p99 within {options.slo_ms:g} ms; "
-        f"{options.repeats} repeats, interleaved, probes of {options.seconds:g} s; load average "
-        f"{os.getloadavg()[0]:.1f}; {time.strftime('%Y-%m-%d')}\n"
+        f"{options.repeats} repeats, interleaved, probes of {options.seconds:g} s; "
+        f"{watch}; {time.strftime('%Y-%m-%d')}\n"
     )
     print(
         f"| server | versions | p50, p99 ms at {QUIET_RATE:g}/s | capacity, requests/s | compressed | dense | labels |"
