@@ -1,4 +1,4 @@
-"""Measuring on a shared machine: what other processes took meanwhile is known, and runs that they spoilt are repeated."""
+"""Measuring on a shared machine: what other processes took meanwhile is known, and spoilt runs are repeated."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Watch:
-    """Repeats runs in which others took more than `most` of all cores, for `patience_s` in all; then takes what comes."""
+    """Repeats runs in which others took more than `most` of all cores, for `patience_s` in all; then takes any."""
 
     def __init__(self, most: float, patience_s: float) -> None:
         self._most = most
