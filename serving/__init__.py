@@ -7,7 +7,7 @@
     server/        the processes: started, watched, drained, swept away
     observability/ metrics, traces, logs
     privacy/       masking, and the capture of masked requests
-    client.py      a caller's side
+    client/        a caller's side: for threads, for asyncio, for tables
 
 Neither torch nor transformers is needed. Names are loaded on first use: Triton's stubs import this package for
 `serving.model` alone, once for each instance, and the supervisor must be up in a moment.
@@ -19,18 +19,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from serving.client import Answer, Client, EndpointUnavailableError, RequestRefusedError, curl_line
+    from serving.client import (
+        Answer,
+        AsyncClient,
+        CallError,
+        Client,
+        DeadlineExceededError,
+        EndpointFailedError,
+        EndpointUnavailableError,
+        ForbiddenError,
+        KeepAlive,
+        RateLimitedError,
+        RequestRefusedError,
+        Retries,
+        Tls,
+        UnauthenticatedError,
+        curl_line,
+    )
     from serving.repository import Repository, write_repository
     from serving.server.endpoint import Endpoint, start
     from slipway.recipe import Serve
 
 __all__ = [
     "Answer",
+    "AsyncClient",
+    "CallError",
     "Client",
+    "DeadlineExceededError",
     "Endpoint",
+    "EndpointFailedError",
     "EndpointUnavailableError",
+    "ForbiddenError",
+    "KeepAlive",
+    "RateLimitedError",
     "Repository",
     "RequestRefusedError",
+    "Retries",
+    "Tls",
+    "UnauthenticatedError",
     "curl_line",
     "serve",
     "start",
@@ -39,9 +65,19 @@ __all__ = [
 
 _HOMES = {
     "Answer": "client",
+    "AsyncClient": "client",
+    "CallError": "client",
     "Client": "client",
+    "DeadlineExceededError": "client",
+    "EndpointFailedError": "client",
     "EndpointUnavailableError": "client",
+    "ForbiddenError": "client",
+    "KeepAlive": "client",
+    "RateLimitedError": "client",
     "RequestRefusedError": "client",
+    "Retries": "client",
+    "Tls": "client",
+    "UnauthenticatedError": "client",
     "curl_line": "client",
     "Endpoint": "server.endpoint",
     "start": "server.endpoint",

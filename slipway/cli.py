@@ -22,6 +22,7 @@ from slipway import __version__, pipeline
 from slipway.artifacts import Artifact, is_full_disk, lineage, read_artifact
 from slipway.cli_deploy import deploy
 from slipway.cli_keys import keys
+from slipway.cli_score import score
 from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_SLO_MISSED, LoadTestError, SlipwayError
 from slipway.progress import complain, console, say
 from slipway.quantities import Megabytes, Milliseconds, Seconds
@@ -259,6 +260,7 @@ def recipe_check(recipe: Path) -> None:
 
 cli.add_command(deploy)
 cli.add_command(keys)
+cli.add_command(score)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
