@@ -1,9 +1,9 @@
 """How well a run of this length knows a percentile, or a share: 95 % confidence intervals.
 
 Of a percentile, from order statistics: of n independent latencies, Binomial(n, q) many lie below the true q-quantile,
-so the two ranks that enclose 95 % of that distribution enclose the quantile with 95 % confidence, whatever the latencies'
-distribution is (David & Nagaraja, *Order Statistics*, 7.1; Le Boudec, *Performance Evaluation*, 2.2). No bootstrap is
-better at that, and for a p99.9 of a thousand requests most are worse: they can't leave the sample's range.
+so the two ranks that enclose 95 % of that distribution enclose the quantile with 95 % confidence, whatever the
+latencies' distribution is (David & Nagaraja, *Order Statistics*, 7.1; Le Boudec, *Performance Evaluation*, 2.2). No
+bootstrap is better at that, and for a p99.9 of a thousand requests most are worse: they can't leave the sample's range.
 
 But latencies are not independent: a request that waits means that its neighbours wait. Taken as independent, 10,000
 requests would promise far more than they know. So the window is cut into 30 blocks, and the number of requests above
