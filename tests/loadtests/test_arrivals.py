@@ -1,6 +1,5 @@
 """When requests come."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -130,20 +129,19 @@ def test_warming_up_goes_on_at_the_rate_that_the_shape_begins_with() -> None:
     assert (times < 0).sum() == pytest.approx(2000, rel=0.1)
 
 
+DAY = "2030-01-01T00:00:"
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.csv", "time\n2030-01-01T00:00:01.5Z\n2030-01-01T00:00:01Z\n2030-01-01T00:00:03Z\n"),
+        ("a.csv", f"time\n{DAY}01.500Z\n{DAY}01.000Z\n{DAY}03.000Z\n"),
         ("a.csv", "time\n101.5\n101\n103\n"),
         ("a.jsonl", '{"time": 1.5}\n{"time": 1.0}\n{"time": 3.0}\n'),
-        (
-            "access.log",
-            "".join(json.dumps({"time": f"2030-01-01T00:00:0{s}Z", "status": 200}) + "\n" for s in (1.5, 1, 3)),
-        ),
+        ("access.log", "".join(f'{{"time": "{DAY}{at}Z", "status": 200}}\n' for at in ("01.500", "01.000", "03.000"))),
     ],
 )
 def test_a_recording_is_replayed_in_order_from_its_first_arrival(tmp_path: Path, name: str, content: str) -> None:
-    content = content.replace("01.5Z", "01.500Z").replace("0:00:01Z", "0:00:01.000Z").replace("03Z", "03.000Z")
     (tmp_path / name).write_text(content, encoding="utf-8")
     replay = {"process": "replay", "source": f"file:{tmp_path / name}"}
     np.testing.assert_allclose(draw(replay, 1.0, 10.0, 0), [0.0, 0.5, 2.0])
