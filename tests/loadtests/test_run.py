@@ -331,7 +331,7 @@ def test_an_endpoint_with_tls_is_entered_if_its_certificate_is_trusted(
         address = f"https://localhost:{numeric.rpartition(':')[2]}"
         for protocol in ("grpc", "http"):
             untrusted = section(protocols=[protocol], timeout_s=2.0)
-            with pytest.raises(LoadTestError, match="Nothing answers|did not answer"):
+            with pytest.raises(LoadTestError, match=r"Nothing answers|did not answer"):
                 loadtests.run(bundle, address, untrusted, tmp_path / "verdict", texts=texts)
         load = section(tls={"ca": str(ca)})
         verdict = verdict_of(loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts))
