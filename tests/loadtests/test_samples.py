@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import heapq
+import itertools
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,10 +29,14 @@ pytestmark = pytest.mark.unit
 
 
 class VirtualTime:
-    """A clock that is wherever somebody waits for: an hour passes in no time."""
+    """A clock that goes on to the next moment that somebody waits for when nobody has anything to do: an hour passes
+    in no time."""
 
     def __init__(self) -> None:
         self._now = 0.0
+        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._ticking = False
+        self._numbers = itertools.count()
 
     def now(self) -> float:
         return self._now
@@ -40,9 +46,24 @@ class VirtualTime:
         yield self
 
     async def wait_until(self, moment_s: float) -> None:
-        # As many answers may come as the loop has ready; nobody else moves the clock.
-        await asyncio.sleep(0)
+        moment: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (moment_s, next(self._numbers), moment))
+        if not self._ticking:
+            self._ticking = True
+            self._tick(rounds=4)
+        await moment
+
+    def _tick(self, rounds: int) -> None:
+        # Whoever is ready has his turn first, and those whom he makes ready.
+        if rounds:
+            asyncio.get_running_loop().call_soon(self._tick, rounds - 1)
+            return
+        moment_s, _, moment = heapq.heappop(self._waiting)
         self._now = max(self._now, moment_s)
+        moment.set_result(None)
+        self._ticking = bool(self._waiting)
+        if self._ticking:
+            self._tick(rounds=4)
 
 
 class Instant(Client):
