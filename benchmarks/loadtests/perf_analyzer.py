@@ -46,7 +46,7 @@ def binary(cache: Path) -> Path:
             subprocess.run(command, check=True)
             (wheel,) = Path(scratch).glob("*.whl")
             with zipfile.ZipFile(wheel) as archive:
-                (name,) = [name for name in archive.namelist() if name.endswith("/scripts/perf_analyzer")]
+                (name,) = [name for name in archive.namelist() if name.endswith("/bin/perf_analyzer")]
                 partial = Path(archive.extract(name, scratch))
             partial.chmod(0o755)
             partial.rename(found)
