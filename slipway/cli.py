@@ -1,7 +1,7 @@
 """The command line: thin. It reads options, calls `slipway.pipeline`, and turns errors into one line and an exit code.
 
 Progress and remarks go to stderr, results to stdout. click rather than typer: the exit codes here have meanings (2 is a
-missed objective, 3 a failed export gate), and click lets its own usage errors be given another one.
+missed objective, 3 a failed gate or an invalid run), and click lets its own usage errors be given another one.
 """
 
 import difflib
@@ -23,7 +23,7 @@ from slipway.artifacts import Artifact, is_full_disk, lineage, read_artifact
 from slipway.cli_deploy import deploy
 from slipway.cli_keys import keys
 from slipway.cli_score import score
-from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_SLO_MISSED, LoadTestError, SlipwayError
+from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_SLO_MISSED, InvalidRunError, SlipwayError
 from slipway.progress import complain, console, say
 from slipway.quantities import Megabytes, Milliseconds, Seconds
 from slipway.recipe import Export, LoadTest, Serve, Slo, load_recipe, recipe_schema
@@ -146,16 +146,30 @@ def serve(bundle: Path, recipe: Path | None, repository: Path | None, **options:
 @click.option("--rate", type=float, help="Requests/s.")
 @click.option("--duration", "duration_s", type=float, help="Seconds that are measured.")
 @click.option("--warmup", "warmup_s", type=float, help="Seconds of load before that.")
-@click.option("--arrivals", type=click.Choice(["poisson", "constant"]), help="Arrival process.")
-@click.option("--protocol", "protocols", type=click.Choice(["grpc", "http"]), multiple=True, help="May be repeated.")
+@click.option(
+    "--arrivals",
+    type=click.Choice(["poisson", "constant", "ramp", "steps", "spikes", "diurnal"]),
+    help="Arrival process; the recipe can set its shape.",
+)
+@click.option(
+    "--protocol", "protocols", type=click.Choice(["grpc", "http", "generate"]), multiple=True, help="May be repeated."
+)
+@click.option("--workers", type=int, help="Processes that share the load.")
 @click.option("--seed", type=int, help="Of the schedule and the order of texts.")
 @click.option(
     "--slo",
     multiple=True,
     metavar="NAME=LIMIT",
-    help="p50_ms, p95_ms, p99_ms or error_rate; may be repeated.",
+    help="p99_ms=50, error_rate=0.001, goodput=0.99, …; may be repeated.",
 )
 @click.option("--texts", type=FOLDER, help="Table with text and predicted, instead of the bundle's own.")
+@click.option(
+    "--expected",
+    "versions",
+    multiple=True,
+    metavar="VERSION=BUNDLE",
+    help="While a canary runs: what answers of that model version are checked against; may be repeated.",
+)
 @click.option(
     "--allow-remote",
     is_flag=True,
@@ -168,11 +182,12 @@ def loadtest(
     address: str,
     slo: tuple[str, ...],
     texts: Path | None,
+    versions: tuple[str, ...],
     allow_remote: bool,
     out: Path | None,
     **options: Any,
 ) -> int:
-    """Endpoint → verdict: open-loop load, answers checked. Exit code 2 if the objective is missed."""
+    """Endpoint → verdict: load, answers checked. Exit code 2: objective missed; 3: invalid, says nothing."""
     import loadtests
     from slipway.bundle import Bundle
 
@@ -191,6 +206,7 @@ def loadtest(
         out or bundle.absolute().parent / "verdict",
         texts=texts,
         allow_remote=allow_remote,
+        versions={version: Bundle.open(Path(path)) for version, path in map(_parse_version, versions)},
     )
     console.print(loadtests.summary(Verdict.model_validate(verdict.json(VERDICT))))
     _print_artifact(verdict)
@@ -349,9 +365,10 @@ def _override(section_type: type[Any], section: Any, options: dict[str, Any]) ->
 
 def _parse_objective(text: str) -> tuple[str, float]:
     name, _, limit = text.partition("=")
-    name = {"p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms"}.get(name, name)
+    name = {"p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms", "p999": "p999_ms"}.get(name, name)
     try:
         value = float(limit.removesuffix("ms"))
+        value = int(value) if value.is_integer() else value
     except ValueError:
         raise SlipwayError(f"--slo {text!r} is not NAME=LIMIT, such as p99_ms=50 or error_rate=0.") from None
     if name not in Slo.model_fields:
@@ -359,6 +376,13 @@ def _parse_objective(text: str) -> tuple[str, float]:
         hint = f" Did you mean {near[0]}?" if near else ""
         raise SlipwayError(f"--slo {text!r}: {name} is not judged; allowed: {', '.join(Slo.model_fields)}.{hint}")
     return name, value
+
+
+def _parse_version(text: str) -> tuple[str, str]:
+    version, equals, path = text.partition("=")
+    if not (version and equals and path):
+        raise SlipwayError(f"--expected {text!r} is not VERSION=BUNDLE, such as 2=runs/new/bundle.")
+    return version, path
 
 
 def _print_artifact(artifact: Artifact) -> None:
@@ -394,7 +418,7 @@ def _print_summary(run: Path, page: Artifact) -> None:
 def _exit_code(verdict: Artifact) -> int:
     content = verdict.json(VERDICT)
     if content["outcome"] == "invalid":
-        raise LoadTestError(f"the load test is invalid: {content['reason']}")
+        raise InvalidRunError(f"the load test is invalid: {content['reason']}")
     if content["outcome"] == "missed":
         say(content["reason"])
         return EXIT_SLO_MISSED

@@ -1,7 +1,7 @@
 """The recipe: one YAML file that says everything about a run.
 
-`sections`, `serve`, `frontdoor`, `observability` and `loadtest` are what may be said, `loading` reads it and explains
-what is wrong.
+`sections`, `serve`, `frontdoor`, `observability`, `loadtest`, `arrivals` and `traffic` are what may be said, `loading`
+reads it and explains what is wrong.
 """
 
 from slipway.recipe.frontdoor import Auth, Limits, Tls

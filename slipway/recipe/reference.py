@@ -37,9 +37,18 @@ def _section(schema: dict[str, Any], name: str, reference: str, depth: int) -> l
     model = _resolve(schema, reference)
     parts = ["", f"{'#' * depth} {name}", "", model["description"], "", _table(model)]
     for field, details in model["properties"].items():
-        if "$ref" in details:
-            parts += _section(schema, f"{name}.{field}", details["$ref"], depth + 1)
+        optional = (option["$ref"] for option in details.get("anyOf", ()) if "$ref" in option)
+        if found := details.get("$ref") or next(optional, None):
+            parts += _section(schema, f"{name}.{field}", found, depth + 1)
+        for kind, reference_of_kind in _kinds(details).items():
+            parts += _section(schema, f"{name}.{field}: {kind}", reference_of_kind, depth + 1)
     return parts
+
+
+def _kinds(details: dict[str, Any]) -> dict[str, str]:
+    """Sections of which a field may be one, by what its first line says."""
+    kinds: dict[str, str] = details.get("discriminator", {}).get("mapping", {})
+    return kinds
 
 
 def _table(model: dict[str, Any]) -> str:
@@ -59,6 +68,8 @@ def _default(details: dict[str, Any]) -> str:
 
 
 def _values(details: dict[str, Any]) -> str:
+    if kinds := _kinds(details):
+        return ", ".join(f"`{kind}`" for kind in kinds) + ", or a section"
     if "enum" in details or "const" in details:
         return ", ".join(f"`{value}`" for value in details.get("enum", [details.get("const")]))
     if "anyOf" in details:
