@@ -36,7 +36,7 @@ from slipway.errors import ArtifactError
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 
-Kind = Literal["checkpoint", "bundle", "repository", "verdict", "report"]
+Kind = Literal["checkpoint", "bundle", "repository", "verdict", "capacity", "comparison", "report"]
 
 _RECORDED_LIBRARIES = (
     "torch", "transformers", "accelerate", "tokenizers", "optimum-onnx", "onnx", "onnxruntime", "numpy",
@@ -128,7 +128,7 @@ def code_version(stage: str) -> str:
     `progress`, `pipeline`): mending a help text must not make anyone train again.
     """
     core = Path(__file__).parent
-    spoken = {core / "cli.py", core / "progress.py", core / "pipeline.py"}
+    spoken = {*core.glob("cli*.py"), core / "progress.py", core / "pipeline.py"}
     package = core.parent / stage
     sources = sorted(package.rglob("*.py")) if package.is_dir() else sorted((core / stage).rglob("*.py"))
     sources += [source for source in sorted(core.rglob("*.py")) if source not in spoken]

@@ -3,6 +3,9 @@
 `sections`, `serve` and `loadtest` are what may be said, `loading` reads it and explains what is wrong.
 """
 
+from slipway.recipe.capacity import CapacitySearch
+from slipway.recipe.chaos import ChaosEvent
+from slipway.recipe.comparison import Compare
 from slipway.recipe.loading import load_recipe, recipe_schema
 from slipway.recipe.loadtest import LoadTest, Slo
 from slipway.recipe.sections import Base, Data, Export, Recipe, Split, Train
@@ -10,6 +13,9 @@ from slipway.recipe.serve import Serve
 
 __all__ = [
     "Base",
+    "CapacitySearch",
+    "ChaosEvent",
+    "Compare",
     "Data",
     "Export",
     "LoadTest",

@@ -4,6 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from slipway.recipe.capacity import CapacitySearch
+from slipway.recipe.chaos import ChaosEvent
+from slipway.recipe.comparison import Compare
 from slipway.recipe.section import Section
 
 
@@ -41,6 +44,12 @@ class LoadTest(Section):
     """If the generator's own delay (p99) is larger, the run is invalid."""
     slo: Slo = Slo()
     """What must hold, or the exit code is 2."""
+    chaos: list[ChaosEvent] = []
+    """Faults that are made on purpose while the load runs."""
+    capacity: CapacitySearch = CapacitySearch()
+    """How `--capacity` searches."""
+    compare: Compare = Compare()
+    """How `compare` compares."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -31,8 +31,9 @@ def reference_page() -> str:
         model = _resolve(schema, reference)
         parts += ["", f"## {name}", "", model["description"], "", _table(model)]
         for field, details in model["properties"].items():
-            if "$ref" in details:
-                nested = _resolve(schema, details["$ref"])
+            reference = details.get("$ref") or details.get("items", {}).get("$ref")
+            if reference:
+                nested = _resolve(schema, reference)
                 parts += ["", f"### {name}.{field}", "", nested["description"], "", _table(nested)]
     return "\n".join(parts) + "\n"
 
