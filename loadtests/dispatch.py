@@ -55,6 +55,7 @@ async def _send_all(
     timeout_s = section.timeout_s
     requests: set[asyncio.Task[None]] = set()
     starts_at_s = time.monotonic() + _LEAD_S + section.warmup_s
+    recorder.started(starts_at_s)
 
     def now() -> float:
         return time.monotonic() - starts_at_s

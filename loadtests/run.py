@@ -16,13 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow.parquet as pq
 
+from loadtests.accompaniment import Accompaniment
 from loadtests.address import resolve
+from loadtests.page import verdict_page, write_page
 from loadtests.plan import draw_plan
 from loadtests.slo import judge
 from loadtests.texts import load_texts
@@ -31,6 +33,7 @@ from slipway.bundle import Bundle
 from slipway.errors import LoadTestError
 from slipway.progress import progress
 from slipway.recipe import LoadTest
+from slipway.timeline import TIMELINE
 from slipway.verdict import SAMPLES, VERDICT
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
@@ -48,12 +51,15 @@ def run(
     endpoint: dict[str, Any] | None = None,
     allow_remote: bool = False,
     inputs: str | None = None,
+    metrics_url: str | None = None,
+    page: bool = True,
 ) -> Artifact:
     """Drive `section`'s load at the endpoint at `address` and write the verdict artifact to `out`.
 
     The endpoint must serve `bundle`, whose answers it is held to. `texts` replaces the bundle's own texts; `endpoint`
     says what is known about the server, for the record; `inputs` replaces the digest of what the verdict depends on,
-    for a caller who started the server and knows what it was made from. The artifact is returned whatever the
+    for a caller who started the server and knows what it was made from; `metrics_url` is where Triton's statistics are,
+    found by itself on this machine; without `page` no report.html is drawn. The artifact is returned whatever the
     verdict's outcome is.
 
     Raises `LoadTestError` if no load could be driven: nothing answers, the model is unknown there, no texts, or an
@@ -69,9 +75,15 @@ def run(
         out, "verdict", name=bundle.spec.name, inputs=inputs, parents=[bundle.artifact], recipe=recipe
     ) as draft:
         samples = draft.path / SAMPLES
-        _generate(bundle, numeric, section, texts, samples, allow_remote=allow_remote)
+        accompaniment = Accompaniment(section, numeric, bundle.spec.name, metrics_url)
+        with accompaniment:
+            _generate(bundle, numeric, section, texts, samples, accompaniment.progressed, allow_remote=allow_remote)
         verdict = judge(pq.read_table(samples), section, described)
+        timeline = accompaniment.timeline(samples)
         draft.write_json(VERDICT, verdict.model_dump(mode="json"))
+        draft.write_json(TIMELINE, timeline.model_dump(mode="json"))
+        if page:
+            write_page(draft.path, lambda: verdict_page(bundle.spec.name, verdict, timeline))
         draft.metrics.update(
             outcome=verdict.outcome,
             offered_rate=verdict.offered_rate,
@@ -89,7 +101,14 @@ def _inputs(bundle: Bundle, address: str, section: LoadTest, texts: Path | None)
 
 
 def _generate(
-    bundle: Bundle, address: str, section: LoadTest, texts: Path | None, samples: Path, *, allow_remote: bool
+    bundle: Bundle,
+    address: str,
+    section: LoadTest,
+    texts: Path | None,
+    samples: Path,
+    progressed: Callable[[dict[str, Any]], None],
+    *,
+    allow_remote: bool,
 ) -> None:
     """Run Locust until `samples` is written, showing progress."""
     arguments = {
@@ -114,6 +133,7 @@ def _generate(
             for report in _lines(reports, total_s + 2 * section.timeout_s + _START_AND_STOP_S):
                 if "error" in report:
                     raise LoadTestError(report["error"])
+                progressed(report)
                 advance(int(report["elapsed_s"]) - shown_s, note=_note(report))
                 shown_s = int(report["elapsed_s"])
         process.wait()

@@ -15,6 +15,9 @@ from slipway.verdict import SAMPLE_COLUMNS
 
 SCHEMA = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in SAMPLE_COLUMNS.items()])
 
+STARTED = "started_monotonic_s"
+"""Key of the file's metadata: the start of the measured window on the generator's monotonic clock."""
+
 _OUTCOMES = ("timeout", "ok", "wrong", "error")
 
 
@@ -28,6 +31,11 @@ class Recorder:
         self._answered_s = np.full(len(plan), np.nan)
         self._outcome = np.zeros(len(plan), np.int8)
         self._details: dict[int, str] = {}
+        self._started_s: float | None = None
+
+    def started(self, at_s: float) -> None:
+        """The measured window starts at `at_s` of the monotonic clock."""
+        self._started_s = at_s
 
     def sent(self, row: int, at_s: float) -> None:
         """The request of `row` was handed to its client."""
@@ -64,7 +72,8 @@ class Recorder:
             "text_index": self._plan.text_index,
             "warmup": scheduled < 0,
         }
-        return pa.table(columns, schema=SCHEMA)
+        metadata = {} if self._started_s is None else {STARTED: repr(self._started_s)}
+        return pa.table(columns, schema=SCHEMA.with_metadata(metadata))
 
 
 def write_samples(table: pa.Table, file: Path) -> None:

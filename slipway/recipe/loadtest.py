@@ -44,7 +44,7 @@ class LoadTest(Section):
     """If the generator's own delay (p99) is larger, the run is invalid."""
     slo: Slo = Slo()
     """What must hold, or the exit code is 2."""
-    chaos: list[ChaosEvent] = []
+    chaos: list[ChaosEvent] = Field([])
     """Faults that are made on purpose while the load runs."""
     capacity: CapacitySearch = CapacitySearch()
     """How `--capacity` searches."""

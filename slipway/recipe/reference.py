@@ -31,9 +31,9 @@ def reference_page() -> str:
         model = _resolve(schema, reference)
         parts += ["", f"## {name}", "", model["description"], "", _table(model)]
         for field, details in model["properties"].items():
-            reference = details.get("$ref") or details.get("items", {}).get("$ref")
-            if reference:
-                nested = _resolve(schema, reference)
+            inner = details.get("$ref") or details.get("items", {}).get("$ref")
+            if inner:
+                nested = _resolve(schema, inner)
                 parts += ["", f"### {name}.{field}", "", nested["description"], "", _table(nested)]
     return "\n".join(parts) + "\n"
 
