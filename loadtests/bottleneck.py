@@ -88,4 +88,5 @@ def _use(probe: Probe) -> str:
 def _waiting(probe: Probe) -> str:
     if probe.work is None:
         return ""
-    return f" A request waited {probe.work.queue_ms:.1f} ms in Triton's queue and was computed in {probe.work.compute_ms:.1f} ms."
+    queue_ms, compute_ms = probe.work.queue_ms, probe.work.compute_ms
+    return f" A request waited {queue_ms:.1f} ms in Triton's queue and was computed in {compute_ms:.1f} ms."

@@ -111,9 +111,7 @@ class _Prober:
         begun_s = time.monotonic()
         load = self._load(rate, number)
         if not self.idle.drain(self.unloaded):
-            say(
-                "  the endpoint has not been idle for a minute after the last probe; the next one may start with a queue"
-            )
+            say("  the endpoint was not idle within a minute after the last probe; the next may start with a queue")
         artifact = run(
             self.bundle,
             self.address,

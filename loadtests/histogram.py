@@ -35,3 +35,20 @@ class Histograms:
         bins = np.searchsorted(cumulative, np.maximum(np.ceil(quantiles * total), 1))
         middles = np.concatenate([[EDGES[0]], np.sqrt(EDGES[:-1] * EDGES[1:]), [EDGES[-1]]])
         return np.asarray(middles[bins])
+
+    def coarse(self, which: int, most: int) -> list[tuple[float, float, int]]:
+        """Of histogram `which`: at most `most` bins `(low, high, count)` of equal ratio, from the first to the last."""
+        inner = self._counts[which][1:-1].copy()
+        inner[0] += self._counts[which][0]
+        inner[-1] += self._counts[which][-1]
+        filled = np.flatnonzero(inner)
+        if not len(filled):
+            return []
+        first, last = int(filled[0]), int(filled[-1]) + 1
+        width = max(-(-(last - first) // most), 3)
+        starts = range(first, last, width)
+        ends = [min(start + width, len(inner)) for start in starts]
+        return [
+            (float(EDGES[start]), float(EDGES[end]), int(inner[start:end].sum()))
+            for start, end in zip(starts, ends, strict=True)
+        ]

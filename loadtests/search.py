@@ -9,8 +9,9 @@ only shifts belief: a psychometric function
 over a grid of capacities and widths, a uniform prior, and the next probe at the median of what is believed
 (probabilistic bisection: Horstein 1963; Waeber, Frazier & Henderson 2013; the grid over threshold and slope is that of
 Kontsevich & Tyler 1999). Rates close to the capacity are so repeated as often as they need to be, and the answer is an
-interval with a stated probability. In simulations over 400 searches the 90 % interval held the true capacity in 92 %
-of them, after 11 probes in the mean (`tests/loadtests/test_search.py`).
+interval with a stated probability. Over simulated servers, from ones that answer like a switch to ones that vary over
+±10 % and fail one probe in twenty by accident, the 90 % interval held the true capacity in 91 to 100 % of the searches,
+after 17 to 23 probes in the mean, for an interval of 10 % (`tests/loadtests/test_search.py`).
 
 Before that the capacity is bracketed: the rate is doubled until a probe misses, or halved until one meets. A probe
 that is invalid says nothing about the server; the rate is asked once more, and if that is invalid too, it becomes the
@@ -27,10 +28,10 @@ from slipway.capacity import Answer, Interval
 
 FloatArray = npt.NDArray[np.float64]
 
-_LUCKY_MISS = 0.03
+_LUCKY_MISS = 0.04
 """A rate that is easily met is missed all the same: something else took the machine for a moment."""
-_LUCKY_MET = 0.01
-_WIDTHS = np.geomspace(0.005, 0.05, 4)
+_LUCKY_MET = 0.015
+_WIDTHS = np.geomspace(0.005, 0.1, 5)
 """How wide the range of rates is in which answers vary, in ln(rate)."""
 _GRID = 801
 _LOWEST_RATE = 0.05

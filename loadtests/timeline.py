@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 
 from loadtests.histogram import Histograms
 from loadtests.trend import trend_of
-from slipway.timeline import Burst, Dot, Drift, FaultRecord, Percentile, Reading, Timeline, Usage, Window, Work
+from slipway.timeline import Bin, Burst, Dot, Drift, FaultRecord, Percentile, Reading, Timeline, Usage, Window, Work
 
 FloatArray = npt.NDArray[np.float64]
 
 _MOST_WINDOWS = 120
 _REQUESTS_A_WINDOW = 40
 _DOTS, _SLOWEST, _FAILED = 1500, 200, 600
+_BINS = 60
 _COLUMNS = ["scheduled_s", "lag_ms", "service_ms", "latency_ms", "outcome", "warmup"]
 _MATTERS = 0.1
 _BEYOND_CHANCE = 0.01
@@ -50,6 +51,7 @@ def tell(
         warmup_s=warmup_s,
         windows=windows,
         percentiles=collected.percentiles(),
+        histogram=collected.histogram(),
         dots=collected.dots(),
         readings=readings,
         usage=usage,
@@ -133,6 +135,9 @@ class _Collected:
             Percentile(quantile=float(q), latency_ms=float(x), service_ms=float(y))
             for q, x, y in zip(quantiles, latency, service, strict=True)
         ]
+
+    def histogram(self) -> list[Bin]:
+        return [Bin(low_ms=low, high_ms=high, count=count) for low, high, count in self._all.coarse(0, _BINS)]
 
     def dots(self) -> list[Dot]:
         found = {(dot.at_s, dot.latency_ms): dot for dot in (*self._even, *self._slowest, *self._failed)}

@@ -55,6 +55,14 @@ class Percentile(_Model):
     """From when the request was sent: what a tool that counts from there would report."""
 
 
+class Bin(_Model):
+    """How many of the measured requests took from `low_ms` to `high_ms`."""
+
+    low_ms: float
+    high_ms: float
+    count: int
+
+
 class Work(_Model):
     """What Triton's statistics say of the requests between two moments; means in ms for each request."""
 
@@ -150,6 +158,8 @@ class Timeline(_Model):
     warmup_s: float
     windows: list[Window]
     percentiles: list[Percentile]
+    histogram: list[Bin]
+    """Bins of equal ratio, from the fastest to the slowest request."""
     dots: list[Dot]
     """An even sample of the requests, the slowest, and failures."""
     readings: list[Reading]
