@@ -68,7 +68,7 @@ def _client(probes: list[Probe]) -> Bottleneck:
     shared = ""
     full = _cores(late)
     if full is not None and full >= _FULL:
-        shared = f" Server and generator share the machine, and no core was idle ({_use(late)}): drive the load from another."
+        shared = f" No core was idle ({_use(late)}): the two share the machine; drive the load from another one."
     return Bottleneck(what="client", reason=f"At {late.rate:.4g} requests/s: {late.reason}{shared}")
 
 

@@ -113,14 +113,19 @@ class _Collected:
                 scheduled=int(self._scheduled[index]),
                 served=int(self._served[index]),
                 failures=dict(sorted(self._failures[index].items())),
-                p50_ms=self._latency.percentile(index, 50),
-                p95_ms=self._latency.percentile(index, 95),
-                p99_ms=self._latency.percentile(index, 99),
+                p50_ms=self._percentile(index, 50),
+                p95_ms=self._percentile(index, 95),
+                p99_ms=self._percentile(index, 99),
                 max_ms=float(self._max[index]) if self._scheduled[index] else None,
                 lag_p99_ms=self._lag.percentile(index, 99),
             )
             for index in range(len(self._scheduled))
         ]
+
+    def _percentile(self, window: int, percent: float) -> float | None:
+        """The middle of a bin can lie above the largest of its requests."""
+        found = self._latency.percentile(window, percent)
+        return None if found is None else min(found, float(self._max[window]))
 
     def percentiles(self) -> list[Percentile]:
         """Ever finer towards 1, as far as there are requests: evenly spaced in log(1 / (1 − quantile))."""

@@ -1,7 +1,7 @@
 """The pages that load tests write into their artifacts: a run, a capacity, a comparison.
 
-They are drawn from what the artifact's JSON says and nothing else, so a page can be drawn again from it; `slipway report`
-is the page of a whole run, from data to service, and these are the close look at its last stage.
+They are drawn from what the artifact's JSON says and nothing else, so a page can be drawn again from it.
+`slipway report` is the page of a whole run, from data to service; these are the close look at its last stage.
 """
 
 from collections.abc import Mapping
@@ -220,7 +220,8 @@ def _latencies(verdict: Verdict) -> list[tuple[str, Any]]:
 
 def _generator(verdict: Verdict) -> dict[str, Any]:
     return {
-        "offered": f"{formatting.rate(verdict.offered_rate)} requests/s, {verdict.arrivals} arrivals, seed {verdict.seed}",
+        "offered": f"{formatting.rate(verdict.offered_rate)} requests/s",
+        "arrivals": f"{verdict.arrivals}, seed {verdict.seed}",
         "window": f"{formatting.seconds(verdict.duration_s)} after {formatting.seconds(verdict.warmup_s)} of warm-up",
         "protocols": ", ".join(verdict.protocols),
         "own delay": f"p99 {formatting.milliseconds(verdict.dispatch_lag_p99_ms)} ms, allowed "
