@@ -1,16 +1,24 @@
-"""Open-loop load at a running endpoint, and whether its service-level objective is met.
+"""Load at a running endpoint, and whether its service-level objective is met.
 
-    arrivals.py     when: arrival processes
-    texts.py        what: texts with the answers they must get
-    plan.py         when × what × over which protocol, all drawn before the first request
-    protocols.py    one request over gRPC or HTTP
+    arrivals/       when: arrival processes, one a file
+    mixes.py        what: which text comes when
+    texts.py        texts with the answers they must get; answers.py has the bundle give them
+    plan.py         when × what × over which protocol, drawn chunk by chunk
+    protocols/      one request over gRPC, HTTP or generate
+    access.py       credentials and certificates
+    address.py      where load may go
     clock.py        an alarm for asyncio that rings on time
     preflight.py    one request before the load
+    exchange.py     one request: sent, answered, checked
     dispatch.py     sends the plan on time, whatever the server does
-    samples.py      one row per scheduled arrival
-    locustfiles/    the above as a Locust user; runs by itself too: `locust -f …/open_loop.py --headless`
-    launch.py       Locust in a process that can't outlive its parent
-    address.py      where load may go
+    closed_loop.py  sends when its users have their answers
+    vitals.py       how the generator itself is doing meanwhile
+    samples.py      one row per request, written page by page
+    locustfiles/    the above as a Locust user; runs by itself too: `locust -f …/load.py --headless`
+    together.py     several workers begin and end as one
+    generator.py    Locust's processes; launch.py keeps them from outliving their parent
+    intervals.py    what a run of this length knows about a percentile
+    validity.py     whether the figures may be believed
     slo.py          percentiles and objectives: samples → `Verdict`
     run.py          all of it: bundle + address + section → verdict artifact
     table.py        a verdict for the terminal

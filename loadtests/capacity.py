@@ -9,11 +9,13 @@ a generous objective doesn't notice. So a probe whose waiting grew throughout co
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests.address import resolve
+from loadtests.access import open_access
+from loadtests.address import resolve, tls_host
 from loadtests.bottleneck import bottleneck_of
 from loadtests.idle import Idle, Unloaded
 from loadtests.page import capacity_page, write_page
@@ -42,6 +44,7 @@ def find_capacity(
     texts: Path | None = None,
     endpoint: dict[str, Any] | None = None,
     allow_remote: bool = False,
+    versions: Mapping[str, Bundle] | None = None,
     metrics_url: str | None = None,
 ) -> Artifact:
     """Find the highest rate at which the endpoint at `address` meets `section.slo`; write a capacity artifact to `out`.
@@ -56,10 +59,21 @@ def find_capacity(
     with write_artifact(
         out, "capacity", name=bundle.spec.name, inputs=inputs, parents=[bundle.artifact], recipe=recipe
     ) as draft:
-        idle = Idle(section, numeric, bundle.spec.name, load_texts(bundle, texts))
+        access = open_access(section, tls_host(address))
+        idle = Idle(section, numeric, bundle.spec.name, load_texts(bundle, texts), access)
         unloaded = idle.measure()
         prober = _Prober(
-            bundle, address, section, draft.path / PROBES, idle, unloaded, texts, endpoint, allow_remote, metrics_url
+            bundle,
+            address,
+            section,
+            draft.path / PROBES,
+            idle,
+            unloaded,
+            texts,
+            endpoint,
+            allow_remote,
+            versions,
+            metrics_url,
         )
         wanted = section.capacity
         search = Search(section.rate, wanted.max_rate, wanted.confidence, wanted.precision)
@@ -97,6 +111,7 @@ class _Prober:
     texts: Path | None
     endpoint: dict[str, Any] | None
     allow_remote: bool
+    versions: Mapping[str, Bundle] | None
     metrics_url: str | None
     last: Verdict | None = None
     _overhead_s: float = _OVERHEAD_S
@@ -120,6 +135,7 @@ class _Prober:
             texts=self.texts,
             endpoint=self.endpoint,
             allow_remote=self.allow_remote,
+            versions=self.versions,
             metrics_url=self.metrics_url,
             page=False,
         )

@@ -12,11 +12,42 @@ Price: two C functions through ctypes (`os.timerfd_create` is there from Python 
 import asyncio
 import ctypes
 import os
+import time
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 _CLOCK_MONOTONIC = 1
 _TFD_TIMER_ABSTIME = 1
+
+
+class Waiter(Protocol):
+    """Waits for points of a clock."""
+
+    async def wait_until(self, moment_s: float) -> None:
+        """Return at `moment_s`; at once (after letting the others run) when it has passed."""
+
+
+class Clock(Protocol):
+    """What a load is timed by."""
+
+    def now(self) -> float:
+        """Seconds from some origin; never goes back."""
+
+    def alarm(self) -> AbstractContextManager[Waiter]:
+        """For one task of the running loop."""
+
+
+class Monotonic:
+    """The machine's own."""
+
+    def now(self) -> float:
+        """`time.monotonic()`."""
+        return time.monotonic()
+
+    def alarm(self) -> "Alarm":
+        """On time, see above."""
+        return Alarm()
 
 
 class _Timespec(ctypes.Structure):

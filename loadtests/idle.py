@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from loadtests.access import Access
 from loadtests.protocols import CLIENTS, Client, RequestError
 from loadtests.texts import Texts
 from slipway.errors import LoadTestError
@@ -38,11 +39,12 @@ class Unloaded:
 class Idle:
     """Asks the endpoint at `address` (`number:port`) one thing at a time."""
 
-    def __init__(self, section: LoadTest, address: str, model: str, texts: Texts) -> None:
+    def __init__(self, section: LoadTest, address: str, model: str, texts: Texts, access: Access | None = None) -> None:
         self._section = section
         self._address = address
         self._model = model
         self._texts = texts
+        self._access = access
 
     def measure(self) -> Unloaded:
         """Ask 40 texts one after another. Raises `LoadTestError` if the endpoint doesn't answer them."""
@@ -80,7 +82,7 @@ class Idle:
 
     def _with_client(self, work: Callable[[Client], Awaitable[T]]) -> T:
         async def run() -> T:
-            client = CLIENTS[self._section.protocols[0]](self._address, self._model)
+            client = CLIENTS[self._section.protocols[0]](self._address, self._model, self._access)
             try:
                 return await work(client)
             finally:
@@ -93,5 +95,5 @@ async def _time_of(client: Client, text: str) -> float:
     """Milliseconds of one request."""
     begun = time.perf_counter()
     async with asyncio.timeout(_DRAIN_S):
-        await client.ask(text)
+        await client.ask([text])
     return (time.perf_counter() - begun) * 1000

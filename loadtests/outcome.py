@@ -12,11 +12,11 @@ from loadtests.junit import write_junit
 from slipway.artifacts import Artifact
 from slipway.capacity import CAPACITY, Capacity
 from slipway.comparison import COMPARISON, Comparison
-from slipway.errors import EXIT_RUN_INVALID, EXIT_SLO_MISSED
+from slipway.errors import EXIT_INVALID_RUN, EXIT_SLO_MISSED
 from slipway.timeline import TIMELINE, Timeline
 from slipway.verdict import VERDICT, Verdict
 
-_EXIT_CODES = {"met": 0, "missed": EXIT_SLO_MISSED, "invalid": EXIT_RUN_INVALID}
+_EXIT_CODES = {"met": 0, "missed": EXIT_SLO_MISSED, "invalid": EXIT_INVALID_RUN}
 
 
 @dataclass(frozen=True)

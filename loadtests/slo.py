@@ -4,10 +4,15 @@ Percentiles are computed from all samples, not from a histogram, with linear int
 (type 7 of Hyndman & Fan 1996, the default of numpy, pandas and R), so that they can be recomputed from
 `samples.parquet` with any of them. Failures count with the time they took: a server must not look fast by failing.
 Linear interpolation lies below the larger neighbour; with 600 samples the p99 is between the 6th and 7th slowest.
+
+An objective is judged by the figure itself; where its confidence interval reaches over the limit, a caution says that a
+repetition might have come out otherwise.
 """
 
+import json
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +21,74 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from loadtests.intervals import dependence_of, quantile_interval, share_interval
+from loadtests.validity import why_invalid
 from slipway.recipe import LoadTest, Slo
-from slipway.verdict import Latency, Objective, Verdict
+from slipway.verdict import GENERATORS, Generator, Interval, Latency, Objective, Verdict
+
+JUDGED_COLUMNS = ["scheduled_s", "lag_ms", "latency_ms", "protocol", "outcome", "detail", "warmup", "texts", "version"]
+"""All that `judge` reads."""
 
 _EXAMPLES = 10
+_SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 
 
 def judge(samples: pa.Table, section: LoadTest, endpoint: dict[str, Any]) -> Verdict:
-    """The verdict over `samples` (columns as `SAMPLE_COLUMNS`), of which those not warming up count."""
+    """The verdict over `samples` (columns as `SAMPLE_COLUMNS`), of which those not warming up count.
+
+    What the generators said about themselves is taken from the table's metadata, if it is there.
+    """
     measured = samples.filter(pc.invert(samples["warmup"]))
-    latency = latency_of(measured["latency_ms"].to_numpy())
+    latencies = measured["latency_ms"].to_numpy()
+    latency = latency_of(latencies)
+    intervals, dependence = _intervals(latencies)
     lag_p99 = percentile(measured["lag_ms"].to_numpy(), 99)
     outcomes = {entry["values"]: entry["counts"] for entry in pc.value_counts(measured["outcome"]).to_pylist()}
     failures = {outcome: count for outcome, count in sorted(outcomes.items()) if outcome != "ok"}
-    error_rate = sum(failures.values()) / measured.num_rows
-    objectives = objectives_of(section.slo, latency, error_rate)
-    believable = lag_p99 <= section.max_dispatch_lag_ms
+    right = pc.equal(measured["outcome"], "ok").to_numpy(zero_copy_only=False)
+    in_time = right & (latencies <= section.slo.in_time_ms) if section.slo.in_time_ms else None
+    objectives = _objectives(section.slo, latency, intervals, right, in_time, failures.get("wrong", 0))
+    generators = generators_of(samples)
+    invalid = why_invalid(section, lag_p99, generators)
     met = all(objective.met for objective in objectives)
-    return Verdict(
-        outcome="invalid" if not believable else "met" if met else "missed",
-        reason=_reason(section, objectives, measured.num_rows, lag_p99),
-        offered_rate=section.rate,
+    verdict = Verdict(
+        outcome="invalid" if invalid else "met" if met else "missed",
+        reason="",
+        invalid_because=invalid,
+        cautions=_cautions(section, latency, objectives),
+        loop=section.loop,
+        users=section.users if section.loop == "closed" else None,
+        offered_rate=_offered_rate(section, measured.num_rows),
         scheduled=measured.num_rows,
         achieved_rate=outcomes.get("ok", 0) / section.duration_s,
         duration_s=section.duration_s,
         warmup_s=section.warmup_s,
-        arrivals=section.arrivals,
+        arrivals=section.arrivals.process if section.loop == "open" else "closed loop",
         seed=section.seed,
         protocols=list(section.protocols),
+        mix=section.traffic.mix,
+        workers=section.workers,
+        texts=pc.sum(measured["texts"]).as_py(),
         latency=latency,
-        by_protocol=_by_protocol(measured),
+        by_protocol=_by(measured, "protocol"),
+        by_version=_by(measured, "version") if len(pc.unique(measured["version"])) > 1 else {},
+        intervals=intervals,
+        dependence=dependence,
+        goodput_ms=section.slo.in_time_ms,
+        goodput_share=None if in_time is None else float(in_time.mean()),
+        goodput_rate=None if in_time is None else float(in_time.sum()) / section.duration_s,
+        wrong=failures.get("wrong", 0),
         dispatch_lag_p99_ms=lag_p99,
         max_dispatch_lag_ms=section.max_dispatch_lag_ms,
         failures=failures,
         examples=_examples(measured),
-        error_rate=error_rate,
+        error_rate=sum(failures.values()) / measured.num_rows,
         objectives=objectives,
         endpoint=endpoint,
         machine=machine(),
+        generators=generators,
     )
+    return verdict.model_copy(update={"reason": _reason(verdict)})
 
 
 def percentile(values: npt.NDArray[np.float64], percent: float) -> float:
@@ -76,15 +110,10 @@ def latency_of(values: npt.NDArray[np.float64]) -> Latency:
     )
 
 
-def objectives_of(slo: Slo, latency: Latency, error_rate: float) -> list[Objective]:
-    """Every line of `slo` that is set, judged; a figure equal to its limit is within it."""
-    measured = {"p50_ms": latency.p50, "p95_ms": latency.p95, "p99_ms": latency.p99, "error_rate": error_rate}
-    limits = {name: getattr(slo, name) for name in measured}
-    return [
-        Objective(name=name, limit=limit, measured=measured[name], met=measured[name] <= limit)
-        for name, limit in limits.items()
-        if limit is not None
-    ]
+def generators_of(samples: pa.Table) -> list[Generator]:
+    """What the processes that sent said about themselves; none if the table has no such metadata."""
+    said = (samples.schema.metadata or {}).get(GENERATORS.encode())
+    return [Generator.model_validate(entry) for entry in json.loads(said)] if said else []
 
 
 def machine() -> dict[str, Any]:
@@ -101,11 +130,58 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _by_protocol(measured: pa.Table) -> dict[str, Latency]:
-    protocols = sorted(pc.unique(measured["protocol"]).to_pylist())
+def _intervals(latencies: npt.NDArray[np.float64]) -> tuple[dict[str, Interval], dict[str, float]]:
+    """By percentile: its interval, and how dependent the requests above it are."""
+    ordered = np.sort(latencies)
+    dependence = {
+        name: dependence_of(latencies > np.quantile(ordered, share)) if len(ordered) > 1 else 1.0
+        for name, share in _SHARES.items()
+    }
+    return {name: quantile_interval(ordered, share, dependence[name]) for name, share in _SHARES.items()}, dependence
+
+
+def _objectives(
+    slo: Slo,
+    latency: Latency,
+    intervals: dict[str, Interval],
+    right: npt.NDArray[np.bool_],
+    in_time: npt.NDArray[np.bool_] | None,
+    wrong: int,
+) -> list[Objective]:
+    """Every line of `slo` that is set, judged; a figure equal to its limit is within it."""
+    measured: dict[str, tuple[float, Interval | None]] = {
+        f"{name}_ms": (getattr(latency, name), intervals[name]) for name in _SHARES
+    }
+    measured["error_rate"] = _share(~right)
+    measured["wrong"] = (float(wrong), None)
+    found = [
+        Objective(name=name, limit=limit, measured=figure, met=figure <= limit, interval=interval)
+        for name, (figure, interval) in measured.items()
+        if (limit := getattr(slo, name)) is not None
+    ]
+    if slo.goodput is not None and in_time is not None:
+        figure, interval = _share(in_time)
+        found.append(
+            Objective(name="goodput", limit=slo.goodput, measured=figure, met=figure >= slo.goodput, interval=interval)
+        )
+    return found
+
+
+def _share(happened: npt.NDArray[np.bool_]) -> tuple[float, Interval]:
+    share = float(happened.mean())
+    return share, share_interval(int(happened.sum()), len(happened), dependence_of(happened))
+
+
+def _offered_rate(section: LoadTest, requests: int) -> float:
+    steady = section.loop == "open" and section.arrivals.process in ("poisson", "constant")
+    return section.rate if steady else requests / section.duration_s
+
+
+def _by(measured: pa.Table, column: str) -> dict[str, Latency]:
+    values = sorted(pc.unique(measured[column]).to_pylist())
     return {
-        protocol: latency_of(measured.filter(pc.equal(measured["protocol"], protocol))["latency_ms"].to_numpy())
-        for protocol in protocols
+        value: latency_of(measured.filter(pc.equal(measured[column], value))["latency_ms"].to_numpy())
+        for value in values
     }
 
 
@@ -114,22 +190,46 @@ def _examples(measured: pa.Table) -> list[str]:
     return [f"{row['protocol']} {row['outcome']}: {row['detail']}" for row in failed.to_pylist()]
 
 
-def _reason(section: LoadTest, objectives: list[Objective], requests: int, lag_p99: float) -> str:
-    if lag_p99 > section.max_dispatch_lag_ms:
-        return (
-            f"The load generator was late itself (p99 of its lag is {lag_p99:.1f} ms, at most "
-            f"{section.max_dispatch_lag_ms:g} ms allowed), so the figures say nothing about the server: give it more "
-            "CPU or lower the rate."
+def _cautions(section: LoadTest, latency: Latency, objectives: Sequence[Objective]) -> list[str]:
+    found = []
+    if section.loop == "closed":
+        found.append(
+            f"Closed loop: {section.users} users wait for their answers, so while the server stalls nobody asks, and "
+            "the percentiles leave out what independent callers would have met (coordinated omission)."
         )
-    where = f"at {section.rate:g} requests/s ({section.arrivals}, {requests} requests)"
-    missed = [_spoken(objective, "over") for objective in objectives if not objective.met]
+    for objective in objectives:
+        if objective.interval is None or objective.name in ("error_rate", "goodput"):
+            continue
+        low, high = objective.interval
+        name = _NAMES.get(objective.name, objective.name)
+        if high is None:
+            found.append(f"{latency.requests} requests are too few to bound {name}: it may be higher than any of them.")
+        elif low <= objective.limit < high:
+            found.append(
+                f"The {name} is known to be between {low:.1f} and {high:.1f} ms (95 %), and the limit lies between: a "
+                "repetition may come out otherwise."
+            )
+    return found
+
+
+def _reason(verdict: Verdict) -> str:
+    if verdict.invalid_because:
+        return " ".join(verdict.invalid_because)
+    source = verdict.arrivals if verdict.loop == "open" else f"closed loop of {verdict.users} users"
+    where = f"at {verdict.offered_rate:.6g} requests/s ({source}, {verdict.scheduled} requests)"
+    missed = [_spoken(objective) for objective in verdict.objectives if not objective.met]
     if missed:
         return f"Missed {where}: {', '.join(missed)}."
-    return f"Met {where}: {', '.join(_spoken(objective, 'within') for objective in objectives)}."
+    return f"Met {where}: {', '.join(_spoken(objective) for objective in verdict.objectives)}."
 
 
-def _spoken(objective: Objective, relation: str) -> str:
-    name = objective.name.removesuffix("_ms").replace("_", " ")
-    if objective.name == "error_rate":
-        return f"{name} {objective.measured:.2%} is {relation} {objective.limit:.2%}"
-    return f"{name} {objective.measured:.1f} ms is {relation} {objective.limit:g} ms"
+_NAMES = {"p50_ms": "p50", "p95_ms": "p95", "p99_ms": "p99", "p999_ms": "p99.9"}
+
+
+def _spoken(objective: Objective) -> str:
+    relation = "within" if objective.met else "below" if objective.name == "goodput" else "over"
+    if objective.name in _NAMES:
+        return f"{_NAMES[objective.name]} {objective.measured:.1f} ms is {relation} {objective.limit:g} ms"
+    if objective.name == "wrong":
+        return f"{objective.measured:.0f} wrong answers is {relation} {objective.limit:g}"
+    return f"{objective.name.replace('_', ' ')} {objective.measured:.2%} is {relation} {objective.limit:.2%}"

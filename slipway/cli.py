@@ -1,7 +1,7 @@
 """The command line: thin. It reads options, calls `slipway.pipeline`, and turns errors into one line and an exit code.
 
 Progress and remarks go to stderr, results to stdout. click rather than typer: the exit codes here have meanings (2 is a
-missed objective, 3 a failed export gate), and click lets its own usage errors be given another one.
+missed objective, 3 a failed gate or an invalid run), and click lets its own usage errors be given another one.
 """
 
 import json

@@ -24,7 +24,7 @@ from slipway.errors import InvalidRunError, SlipwayError
 from slipway.progress import console, say
 from slipway.recipe import CapacitySearch, Compare, LoadTest, Serve, Slo, load_recipe
 
-_SHORT = {"p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms"}
+_SHORT = {"p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms", "p999": "p999_ms"}
 _CONTENDER = re.compile(r"(?:(?P<bundle>.+)@)?(?P<address>(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):\d{1,5})")
 
 
@@ -50,10 +50,19 @@ _OUTPUTS = [
     ),
     click.option("--texts", type=FOLDER, help="Table with text and predicted, instead of the bundle's own."),
     click.option("--seed", type=int, help="Of the schedule and the order of texts."),
+    click.option("--workers", type=int, help="Processes that share the load."),
     click.option(
-        "--protocol", "protocols", type=click.Choice(["grpc", "http"]), multiple=True, help="May be repeated."
+        "--protocol",
+        "protocols",
+        type=click.Choice(["grpc", "http", "generate"]),
+        multiple=True,
+        help="May be repeated.",
     ),
-    click.option("--arrivals", type=click.Choice(["poisson", "constant"]), help="Arrival process."),
+    click.option(
+        "--arrivals",
+        type=click.Choice(["poisson", "constant", "ramp", "steps", "spikes", "diurnal"]),
+        help="Arrival process; the recipe can set its shape.",
+    ),
     click.option("--rate", type=float, help="Requests/s; where a search for the capacity starts."),
     click.option("--recipe", type=FOLDER, help="Take the settings of its loadtest section."),
 ]
@@ -72,7 +81,14 @@ def _outputs(command: Any) -> Any:
 @click.option("--duration", "duration_s", type=float, help="Seconds that are measured.")
 @click.option("--warmup", "warmup_s", type=float, help="Seconds of load before that.")
 @click.option(
-    "--slo", multiple=True, metavar="NAME=LIMIT", help="p50_ms, p95_ms, p99_ms or error_rate; may be repeated."
+    "--slo", multiple=True, metavar="NAME=LIMIT", help="p99_ms=50, error_rate=0.001, goodput=0.99, …; may be repeated."
+)
+@click.option(
+    "--expected",
+    "versions",
+    multiple=True,
+    metavar="VERSION=BUNDLE",
+    help="While a canary runs: what answers of that model version are checked against; may be repeated.",
 )
 @click.option("--capacity", "seek_capacity", is_flag=True, help="Find the highest rate that meets the objective.")
 @click.option("--budget", "budget_s", type=float, help="Seconds that --capacity may take.")
@@ -85,6 +101,7 @@ def run(
     address: str,
     slo: tuple[str, ...],
     texts: Path | None,
+    versions: tuple[str, ...],
     allow_remote: bool,
     seek_capacity: bool,
     budget_s: float | None,
@@ -106,14 +123,14 @@ def run(
     wanted = override(CapacitySearch, section.capacity, {"time_budget_s": budget_s, "at_least": at_least})
     section = section.model_copy(update={"capacity": wanted})
     make = loadtests.find_capacity if seek_capacity else loadtests.run
-    kind = "capacity" if seek_capacity else "verdict"
     artifact = make(
         Bundle.open(bundle),
         address,
         section,
-        out or bundle.absolute().parent / kind,
+        out or bundle.absolute().parent / ("capacity" if seek_capacity else "verdict"),
         texts=texts,
         allow_remote=allow_remote,
+        versions={version: Bundle.open(Path(path)) for version, path in map(_parse_version, versions)},
         metrics_url=metrics_url,
     )
     return _finish(artifact, junit, json_file)
@@ -217,6 +234,7 @@ def _parse_objective(text: str) -> tuple[str, float]:
     name = _SHORT.get(name, name)
     try:
         value = float(limit.removesuffix("ms"))
+        value = int(value) if value.is_integer() else value
     except ValueError:
         raise SlipwayError(f"--slo {text!r} is not NAME=LIMIT, such as p99_ms=50 or error_rate=0.") from None
     if name not in Slo.model_fields:
@@ -224,3 +242,10 @@ def _parse_objective(text: str) -> tuple[str, float]:
         hint = f" Did you mean {near[0]}?" if near else ""
         raise SlipwayError(f"--slo {text!r}: {name} is not judged; allowed: {', '.join(Slo.model_fields)}.{hint}")
     return name, value
+
+
+def _parse_version(text: str) -> tuple[str, str]:
+    version, equals, path = text.partition("=")
+    if not (version and equals and path):
+        raise SlipwayError(f"--expected {text!r} is not VERSION=BUNDLE, such as 2=runs/new/bundle.")
+    return version, path

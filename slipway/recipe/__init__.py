@@ -1,6 +1,7 @@
 """The recipe: one YAML file that says everything about a run.
 
-`sections`, `serve` and `loadtest` are what may be said, `loading` reads it and explains what is wrong.
+`sections`, `serve`, `loadtest`, `arrivals` and `traffic` are what may be said, `loading` reads it and explains what is
+wrong.
 """
 
 from slipway.recipe.capacity import CapacitySearch

@@ -31,11 +31,21 @@ def reference_page() -> str:
         model = _resolve(schema, reference)
         parts += ["", f"## {name}", "", model["description"], "", _table(model)]
         for field, details in model["properties"].items():
-            inner = details.get("$ref") or details.get("items", {}).get("$ref")
-            if inner:
-                nested = _resolve(schema, inner)
+            optional = (option["$ref"] for option in details.get("anyOf", ()) if "$ref" in option)
+            entries = details.get("items", {}).get("$ref")
+            if found := details.get("$ref") or next(optional, None) or entries:
+                nested = _resolve(schema, found)
                 parts += ["", f"### {name}.{field}", "", nested["description"], "", _table(nested)]
+            for kind, reference_ in _kinds(details).items():
+                nested = _resolve(schema, reference_)
+                parts += ["", f"### {name}.{field}: {kind}", "", nested["description"], "", _table(nested)]
     return "\n".join(parts) + "\n"
+
+
+def _kinds(details: dict[str, Any]) -> dict[str, str]:
+    """Sections of which a field may be one, by what its first line says."""
+    kinds: dict[str, str] = details.get("discriminator", {}).get("mapping", {})
+    return kinds
 
 
 def _table(model: dict[str, Any]) -> str:
@@ -55,6 +65,8 @@ def _default(details: dict[str, Any]) -> str:
 
 
 def _values(details: dict[str, Any]) -> str:
+    if kinds := _kinds(details):
+        return ", ".join(f"`{kind}`" for kind in kinds) + ", or a section"
     if "enum" in details or "const" in details:
         return ", ".join(f"`{value}`" for value in details.get("enum", [details.get("const")]))
     if "anyOf" in details:

@@ -197,7 +197,7 @@ def _capacity_tiles(capacity: Capacity) -> list[Tile]:
 
 
 def _spoken(objective: Objective) -> tuple[str, str, str, bool]:
-    """Name, limit, measured, met; rates in percent, times in ms."""
+    """Name, limit, measured with its interval, met; rates in percent, times in ms."""
     name = objective.name
     if name.endswith("_ms"):
         shown = name.removesuffix("_ms").replace("p999", "p99.9")

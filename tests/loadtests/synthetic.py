@@ -61,6 +61,8 @@ class Queue:
             "detail": ["" if kind == "ok" else f"made {kind}" for kind in outcome],
             "text_index": np.arange(len(at), dtype=np.int32) % 50,
             "warmup": at < 0,
+            "texts": np.ones(len(at), np.int16),
+            "version": ["1"] * len(at),
         }
         return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
 
