@@ -22,6 +22,7 @@ from slipway.artifacts import Artifact
 from slipway.cli_options import FOLDER, override, print_artifact
 from slipway.errors import InvalidRunError, SlipwayError
 from slipway.progress import console, say
+from slipway.quantities import Seconds
 from slipway.recipe import CapacitySearch, Compare, LoadTest, Serve, Slo, load_recipe
 
 _SHORT = {"p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms", "p999": "p999_ms"}
@@ -91,7 +92,7 @@ def _outputs(command: Any) -> Any:
     help="While a canary runs: what answers of that model version are checked against; may be repeated.",
 )
 @click.option("--capacity", "seek_capacity", is_flag=True, help="Find the highest rate that meets the objective.")
-@click.option("--budget", "budget_s", type=float, help="Seconds that --capacity may take.")
+@click.option("--time-budget", "time_budget_s", type=Seconds(), help="What --capacity may take, e.g. 5m.")
 @click.option("--at-least", type=float, help="Requests/s that --capacity must find, or the exit code is 2.")
 @click.option("--metrics", "metrics_url", metavar="URL", help="Triton's metrics page; found by itself on this machine.")
 @click.option("--out", type=FOLDER, help="Where to write the artifact; by default beside the bundle.")
@@ -104,7 +105,7 @@ def run(
     versions: tuple[str, ...],
     allow_remote: bool,
     seek_capacity: bool,
-    budget_s: float | None,
+    time_budget_s: float | None,
     at_least: float | None,
     metrics_url: str | None,
     junit: Path | None,
@@ -120,7 +121,7 @@ def run(
     if slo:
         options["slo"] = section.slo.model_dump(mode="json") | dict(_parse_objective(text) for text in slo)
     section = override(LoadTest, section, _given(options))
-    wanted = override(CapacitySearch, section.capacity, {"time_budget_s": budget_s, "at_least": at_least})
+    wanted = override(CapacitySearch, section.capacity, {"time_budget_s": time_budget_s, "at_least": at_least})
     section = section.model_copy(update={"capacity": wanted})
     make = loadtests.find_capacity if seek_capacity else loadtests.run
     artifact = make(

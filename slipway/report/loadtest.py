@@ -5,7 +5,9 @@ They are drawn from what the artifact's JSON says and nothing else, so a page ca
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
@@ -51,7 +53,7 @@ def verdict_page(name: str, verdict: Verdict, timeline: Timeline) -> str:
         tiles=_verdict_tiles(verdict, timeline),
         verdict=verdict,
         timeline=timeline,
-        objectives=[_spoken(objective) for objective in verdict.objectives],
+        objectives=[_line(verdict, objective) for objective in verdict.objectives],
         latencies=_latencies(verdict),
         generator=_generator(verdict),
     )
@@ -196,21 +198,39 @@ def _capacity_tiles(capacity: Capacity) -> list[Tile]:
     return tiles
 
 
-def _spoken(objective: Objective) -> tuple[str, str, str, bool]:
-    """Name, limit, measured with its interval, met; rates in percent, times in ms."""
+@dataclass(frozen=True)
+class _Line:
+    """An objective as the page shows it."""
+
+    name: str
+    limit: str
+    measured: str
+    interval: str
+    state: State
+
+
+def _line(verdict: Verdict, objective: Objective) -> _Line:
+    """Rates in percent, times in ms; goodput is the one that has to be above its limit."""
     name = objective.name
     if name.endswith("_ms"):
-        shown = name.removesuffix("_ms").replace("p999", "p99.9")
-        return (
-            shown,
-            f"{formatting.compact(objective.limit)} ms",
-            f"{formatting.milliseconds(objective.measured)} ms",
-            objective.met,
-        )
-    if name in ("error_rate", "goodput"):
-        limit, measured = formatting.percent(objective.limit, 2), formatting.percent(objective.measured, 2)
-        return name.replace("_", " "), limit, measured, objective.met
-    return name, formatting.compact(objective.limit), formatting.compact(objective.measured), objective.met
+        show, unit = formatting.milliseconds, " ms"
+    elif name in ("error_rate", "goodput"):
+        show, unit = partial(formatting.percent, digits=2), ""
+    else:
+        show, unit = formatting.compact, ""
+    sign = "≥" if name == "goodput" else "≤"
+    limit = formatting.compact(objective.limit) if name.endswith("_ms") else show(objective.limit)
+    interval = ""
+    if objective.interval is not None:
+        low, high = objective.interval
+        interval = f"{show(low)} – {'?' if high is None else show(high)}{unit}"
+    return _Line(
+        name.removesuffix("_ms").replace("p999", "p99.9").replace("_", " "),
+        f"{sign} {limit}{unit}",
+        f"{show(objective.measured)}{unit}",
+        interval,
+        _state(verdict, objective.met),
+    )
 
 
 def _latencies(verdict: Verdict) -> list[tuple[str, Any]]:
@@ -219,13 +239,17 @@ def _latencies(verdict: Verdict) -> list[tuple[str, Any]]:
 
 
 def _generator(verdict: Verdict) -> dict[str, Any]:
+    who = f"{verdict.users} users of a closed loop" if verdict.loop == "closed" else f"{verdict.arrivals} arrivals"
+    busiest = max(verdict.generators, key=lambda each: each.sending_cpu, default=None)
     return {
-        "offered": f"{formatting.rate(verdict.offered_rate)} requests/s",
-        "arrivals": f"{verdict.arrivals}, seed {verdict.seed}",
+        "offered": f"{formatting.rate(verdict.offered_rate)} requests/s, {who}, seed {verdict.seed}",
         "window": f"{formatting.seconds(verdict.duration_s)} after {formatting.seconds(verdict.warmup_s)} of warm-up",
         "protocols": ", ".join(verdict.protocols),
+        "texts": f"{formatting.whole(verdict.texts)}, {verdict.mix} mix",
         "own delay": f"p99 {formatting.milliseconds(verdict.dispatch_lag_p99_ms)} ms, allowed "
         f"{formatting.milliseconds(verdict.max_dispatch_lag_ms)} ms",
+        "generators": f"{verdict.workers} of them" if verdict.workers > 1 else "one",
+        **({"busiest sending thread": f"{busiest.sending_cpu:.2f} of a core"} if busiest else {}),
     }
 
 

@@ -133,7 +133,7 @@ def comparison(max_p99_ratio: float | None = None, outcome: str = "met") -> Comp
                     "achieved_rate": 119.0,
                     "latency": latency.model_dump(),
                     "failures": {},
-                }  # fmt: skip
+                }
             )
         )
     sides = [
