@@ -74,11 +74,12 @@ def to_xml(suite: Suite) -> ET.Element:
         "errors": str(count["invalid"]),
         "time": f"{suite.seconds:.3f}",
     }
-    root = ET.Element("testsuites", {"name": suite.name, **counts})
+    name = _text(suite.name)
+    root = ET.Element("testsuites", {"name": name, **counts})
     inner = ET.SubElement(
         root,
         "testsuite",
-        {"name": suite.name, **counts, "skipped": str(count["skipped"]), "timestamp": suite.created.partition("+")[0]},
+        {"name": name, **counts, "skipped": str(count["skipped"]), "timestamp": suite.created.partition("+")[0]},
     )
     properties = ET.SubElement(inner, "properties")
     for name, value in suite.properties.items():
@@ -87,7 +88,7 @@ def to_xml(suite: Suite) -> ET.Element:
         element = ET.SubElement(
             inner,
             "testcase",
-            {"classname": _text(suite.name), "name": _text(case.name), "time": f"{suite.seconds:.3f}"},
+            {"classname": name, "name": _text(case.name), "time": f"{suite.seconds:.3f}"},
         )
         kinds = {"missed": ("failure", "objective missed"), "invalid": ("error", "invalid run")}
         if case.state in kinds:

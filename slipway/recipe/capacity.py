@@ -18,7 +18,7 @@ class CapacitySearch(Section):
     """At low rates a probe is longer, so that it has as many."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
     """Probability that the capacity lies within the interval that is reported."""
-    precision: Annotated[float, Field(gt=0.005, le=1)] = 0.1
+    precision: Annotated[float, Field(gt=0.005, le=1)] = 0.15
     """The search ends when the interval is no wider than this share of the rate."""
     max_rate: Annotated[float, Field(gt=0, le=1_000_000)] = 20_000.0
     """No probe offers more."""

@@ -40,7 +40,7 @@ def test_every_measured_request_is_in_one_window(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.floats(0.02, 1e6), min_size=1, max_size=300), st.floats(0, 100))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_percentile_of_a_histogram_is_within_its_bin(values: list[float], percent: float) -> None:
     histograms = Histograms(1)
     histograms.add(np.zeros(len(values), np.int64), np.array(values))
@@ -58,9 +58,9 @@ def test_the_order_of_the_rows_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_a_night_is_as_small_as_a_minute(tmp_path: Path) -> None:
-    table = Queue(instances=50, happenings=(Happening(100, 300, "timeout"),)).simulate(200, 600)
-    timeline = told(table, tmp_path, 600)
-    assert table.num_rows > 100_000
+    table = Queue(happenings=(Happening(100, 300, "timeout"),)).simulate(100, 400)
+    timeline = told(table, tmp_path, 400)
+    assert table.num_rows > 30_000
     assert len(timeline.windows) <= 120
     assert len(timeline.dots) < 4000
     assert len(timeline.model_dump_json()) < 500_000
