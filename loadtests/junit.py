@@ -82,8 +82,8 @@ def to_xml(suite: Suite) -> ET.Element:
         {"name": name, **counts, "skipped": str(count["skipped"]), "timestamp": suite.created.partition("+")[0]},
     )
     properties = ET.SubElement(inner, "properties")
-    for name, value in suite.properties.items():
-        ET.SubElement(properties, "property", {"name": _text(name), "value": _text(value)})
+    for key, value in suite.properties.items():
+        ET.SubElement(properties, "property", {"name": _text(key), "value": _text(value)})
     for case in suite.cases:
         element = ET.SubElement(
             inner,

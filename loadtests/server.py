@@ -40,7 +40,8 @@ class Server:
         port = int(address.rpartition(":")[2])
         with contextlib.suppress(psutil.Error, OSError):
             for found in psutil.net_connections("tcp"):
-                if found.status == psutil.CONN_LISTEN and found.laddr.port == port and found.pid is not None:
+                listening = found.status == psutil.CONN_LISTEN and found.laddr and found.laddr[1] == port
+                if listening and found.pid is not None:
                     return cls(found.pid, mark_of(psutil.Process(found.pid)))
         return None
 

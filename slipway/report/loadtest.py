@@ -4,7 +4,7 @@ They are drawn from what the artifact's JSON says and nothing else, so a page ca
 `slipway report` is the page of a whole run, from data to service; these are the close look at its last stage.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -212,6 +212,7 @@ class _Line:
 def _line(verdict: Verdict, objective: Objective) -> _Line:
     """Rates in percent, times in ms; goodput is the one that has to be above its limit."""
     name = objective.name
+    show: Callable[[float], str]
     if name.endswith("_ms"):
         show, unit = formatting.milliseconds, " ms"
     elif name in ("error_rate", "goodput"):

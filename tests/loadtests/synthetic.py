@@ -39,7 +39,7 @@ class Queue:
         at = np.cumsum(rng.exponential(1 / rate, int(rate * (duration_s + warmup_s) * 1.2) + 20)) - warmup_s
         at = at[at < duration_s]
         service = self.service_ms / 1000 * np.exp(rng.normal(0, self.spread, len(at)))
-        free = np.full(self.instances, -warmup_s)
+        free = np.full(self.instances, -float(warmup_s))
         ends = np.empty(len(at))
         for row, moment in enumerate(at):
             first = int(np.argmin(free))

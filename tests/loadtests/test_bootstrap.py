@@ -51,8 +51,9 @@ def test_swapping_the_sides_inverts_the_ratio() -> None:
     assert there.low * back.high == pytest.approx(1, rel=1e-3)
 
 
-@pytest.mark.parametrize("pairs", [4, 8, 16])
-def test_the_interval_holds_the_ratio_as_often_as_it_says(pairs: int) -> None:
+@pytest.mark.parametrize("pairs", [4, 12])
+def test_the_interval_holds_the_ratio_as_often_as_it_says(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadtests.bootstrap._DRAWS", 1000)
     held = 0
     trials = 30
     for seed in range(trials):

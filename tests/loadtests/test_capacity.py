@@ -40,16 +40,16 @@ def test_the_capacity_of_a_known_server_is_found(bundle: Bundle, tmp_path: Path,
     # 2 workers that take 25 ms each: 80 requests/s, and nothing that a busy test machine would change.
     load = LoadTest.model_validate(
         {
-            "rate": 30.0,
+            "rate": 50.0,
             "protocols": ["http"],
             "max_dispatch_lag_ms": ANY_LAG,
             "slo": {"p50_ms": 300.0},
             "capacity": {
-                "probe_s": 3.0,
+                "probe_s": 2.0,
                 "warmup_s": 0.5,
                 "min_requests": 20,
                 "precision": 0.5,
-                "time_budget_s": 90.0,
+                "time_budget_s": 60.0,
                 "at_least": 10.0,
             },
         }
