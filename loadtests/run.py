@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.access import open_access
+from loadtests.accompaniment import Accompaniment
 from loadtests.address import resolve, tls_host
 from loadtests.generator import Report, generate
+from loadtests.page import verdict_page, write_page
 from loadtests.plan import require_arrivals
 from loadtests.samples import read_samples
 from loadtests.slo import JUDGED_COLUMNS, judge
@@ -19,6 +21,7 @@ from loadtests.texts import prepared_texts, write_texts
 from slipway.artifacts import Artifact, inputs_digest, read_artifact, sha256_file, write_artifact
 from slipway.bundle import Bundle
 from slipway.recipe import LoadTest
+from slipway.timeline import TIMELINE
 from slipway.verdict import SAMPLES, VERDICT
 
 
@@ -34,6 +37,8 @@ def run(
     inputs: str | None = None,
     versions: Mapping[str, Bundle] | None = None,
     progressed: Callable[[Report], None] | None = None,
+    metrics_url: str | None = None,
+    page: bool = True,
 ) -> Artifact:
     """Drive `section`'s load at the endpoint at `address` and write the verdict artifact to `out`.
 
@@ -41,13 +46,14 @@ def run(
     says what is known about the server, for the record; `inputs` replaces the digest of what the verdict depends on,
     for a caller who started the server and knows what it was made from; `versions` are the bundles of other versions of
     the model that may answer as well, while a canary runs. `progressed` is called twice a second with what the
-    generator reports. The artifact is returned whatever the verdict's outcome is.
+    generator reports. `metrics_url` is where Triton's statistics are, found by itself on this machine; without `page`
+    no report.html is drawn. The artifact is returned whatever the verdict's outcome is.
 
     Raises `LoadTestError` if no load could be driven: nothing answers, the model is unknown there, no texts, or an
     address that isn't this machine's without `allow_remote`. Then nothing is written.
     """
     # Again in the generator; here for the sake of an early word about what can't work.
-    resolve(address, allow_remote=allow_remote)
+    numeric = resolve(address, allow_remote=allow_remote)
     open_access(section, tls_host(address))
     require_arrivals(section)
     prepared = prepared_texts(bundle, section, texts, versions)
@@ -64,9 +70,21 @@ def run(
         sent = Path(scratch) / "texts.parquet"
         write_texts(prepared, sent)
         samples = draft.path / SAMPLES
-        generate(bundle, address, section, sent, samples, progressed or _ignore, allow_remote=allow_remote)
+        accompaniment = Accompaniment(section, numeric, bundle.spec.name, metrics_url)
+
+        def report(progress: Report) -> None:
+            accompaniment.progressed(progress)
+            if progressed is not None:
+                progressed(progress)
+
+        with accompaniment:
+            generate(bundle, address, section, sent, samples, report, allow_remote=allow_remote)
         verdict = judge(read_samples(samples, JUDGED_COLUMNS), section, described)
+        timeline = accompaniment.timeline(samples)
         draft.write_json(VERDICT, verdict.model_dump(mode="json"))
+        draft.write_json(TIMELINE, timeline.model_dump(mode="json"))
+        if page:
+            write_page(draft.path, lambda: verdict_page(bundle.spec.name, verdict, timeline))
         draft.metrics.update(
             outcome=verdict.outcome,
             offered_rate=verdict.offered_rate,
@@ -76,10 +94,6 @@ def run(
             error_rate=verdict.error_rate,
         )
     return read_artifact(out, "verdict", verify=False)
-
-
-def _ignore(_: Report) -> None:
-    """Nobody wants to know."""
 
 
 def _inputs(bundle: Bundle, address: str, section: LoadTest, texts: Path | None, versions: Mapping[str, Bundle]) -> str:

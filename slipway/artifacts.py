@@ -36,7 +36,7 @@ from slipway.errors import ArtifactError
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 
-Kind = Literal["checkpoint", "bundle", "repository", "verdict", "report"]
+Kind = Literal["checkpoint", "bundle", "repository", "verdict", "capacity", "comparison", "report"]
 
 _RECORDED_LIBRARIES = (
     "torch", "transformers", "accelerate", "tokenizers", "optimum-onnx", "onnx", "onnxruntime", "numpy",

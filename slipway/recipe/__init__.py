@@ -4,6 +4,9 @@
 reads it and explains what is wrong.
 """
 
+from slipway.recipe.capacity import CapacitySearch
+from slipway.recipe.chaos import ChaosEvent
+from slipway.recipe.comparison import Compare
 from slipway.recipe.frontdoor import Auth, Limits, Tls
 from slipway.recipe.loading import load_recipe, recipe_schema
 from slipway.recipe.loadtest import LoadTest, Slo
@@ -14,7 +17,10 @@ from slipway.recipe.serve import Serve
 __all__ = [
     "Auth",
     "Base",
+    "CapacitySearch",
     "Capture",
+    "ChaosEvent",
+    "Compare",
     "Data",
     "Export",
     "Limits",

@@ -5,6 +5,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from slipway.recipe.arrivals import Arrivals, Poisson
+from slipway.recipe.capacity import CapacitySearch
+from slipway.recipe.chaos import ChaosEvent
+from slipway.recipe.comparison import Compare
 from slipway.recipe.section import Section
 from slipway.recipe.traffic import ClientTls, Credentials, Natural, Traffic
 
@@ -81,6 +84,12 @@ class LoadTest(Section):
     """For an address that begins with https://."""
     slo: Slo = Slo()
     """What must hold, or the exit code is 2."""
+    chaos: list[ChaosEvent] = Field([])
+    """Faults that are made on purpose while the load runs."""
+    capacity: CapacitySearch = CapacitySearch()
+    """How `--capacity` searches."""
+    compare: Compare = Compare()
+    """How `compare` compares."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -38,7 +38,8 @@ def _section(schema: dict[str, Any], name: str, reference: str, depth: int) -> l
     parts = ["", f"{'#' * depth} {name}", "", model["description"], "", _table(model)]
     for field, details in model["properties"].items():
         optional = (option["$ref"] for option in details.get("anyOf", ()) if "$ref" in option)
-        if found := details.get("$ref") or next(optional, None):
+        entries = details.get("items", {}).get("$ref")
+        if found := details.get("$ref") or next(optional, None) or entries:
             parts += _section(schema, f"{name}.{field}", found, depth + 1)
         for kind, reference_of_kind in _kinds(details).items():
             parts += _section(schema, f"{name}.{field}: {kind}", reference_of_kind, depth + 1)
