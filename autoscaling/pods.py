@@ -7,7 +7,7 @@ youngest, as a ReplicaSet prefers.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from autoscaling.hpa import Pod, Sample
@@ -122,7 +122,7 @@ class Replica:
         return Sample(round(1e3 * signal(window)), scraped_s, scraping.window_s)
 
 
-def samples(replicas: list[Replica], signal: Signal, now_s: float, scraping: Scraping) -> Mapping[str, Sample]:
+def samples(replicas: Sequence[Replica], signal: Signal, now_s: float, scraping: Scraping) -> Mapping[str, Sample]:
     """The signal of every pod that has one."""
     found = {replica.name: replica.sample(signal, now_s, scraping) for replica in replicas}
     return {name: sample for name, sample in found.items() if sample is not None}

@@ -1,7 +1,5 @@
 """A plan for the terminal: the policies beside each other, what growth takes, and one sentence."""
 
-from typing import Any
-
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -91,5 +89,5 @@ def sentence(plan: Plan) -> str:
 def _load(plan: Plan) -> float:
     """Share of the replicas' capacity that the autoscaler had in use, on average."""
     rates = sum(moment.rate for moment in plan.chosen.moments)
-    replicas: Any = sum(moment.ready for moment in plan.chosen.moments)
-    return min(1.0, max(0.05, rates / (plan.capacity * max(1, replicas))))
+    replicas = sum(moment.ready for moment in plan.chosen.moments)
+    return float(min(1.0, max(0.05, rates / (plan.capacity * max(1, replicas)))))

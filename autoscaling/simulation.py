@@ -150,9 +150,9 @@ class _Simulation:
         came = float(step.offered.sum())
         refused = float(step.refused.sum()) / came if came else 0.0
         slow = float(step.weights[step.latencies_s > self._objective_s].sum()) / came if came else 0.0
-        counts = np.bincount(
+        counts: FloatArray = np.bincount(
             np.searchsorted(_EDGES_S, step.latencies_s), weights=step.weights, minlength=len(self._histogram)
-        )
+        ).astype(np.float64)
         scale = rate * STEP_S / came if came else 0.0
         self._histogram += counts * scale
         self._totals["refused"] += refused * rate * STEP_S

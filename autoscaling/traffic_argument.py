@@ -8,6 +8,7 @@ arrivals.csv        one column of times in seconds or of ISO timestamps: Parquet
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,9 @@ def parse_traffic(text: str, duration_s: int) -> Traffic:
         raise SlipwayError(f"--traffic {text}: the rates must be numbers, as in ramp:200..5000.") from None
     if name == "constant" and len(rates) == 1:
         return constant(rates[0], duration_s)
-    shapes = {"ramp": ramp, "spike": spike}
+    shapes: dict[str, Callable[[float, float, int], Traffic]] = {"ramp": ramp, "spike": spike, "diurnal": diurnal}
     if len(rates) == 2 and name in shapes:
         return shapes[name](rates[0], rates[1], duration_s)
-    if len(rates) == 2 and name == "diurnal":
-        return diurnal(rates[0], rates[1], duration_s)
     raise SlipwayError(
         f"--traffic {text} is no traffic; allowed: constant:RATE, ramp:FROM..TO, spike:BASE..PEAK, diurnal:LOW..HIGH, "
         "or a file of recorded arrival times."

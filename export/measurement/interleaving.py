@@ -145,7 +145,7 @@ def _warm_up(runs: Mapping[str, Run], batches: Mapping[tuple[str, Shape], Batch]
     cost = {}
     with progress("Warming up", len(batches)) as advance:
         for (name, shape), batch in batches.items():
-            times = []
+            times: list[float] = []
             while len(times) < 2 or (len(times) < 3 and times[-1] < _LONG_S):
                 started = time.perf_counter()
                 runs[name](batch)
