@@ -51,9 +51,9 @@ def main() -> None:
     if arguments.quick:
         source = dataclasses.replace(
             source,
-            train=Rows(source.train.texts[:400], source.train.targets[:400]),
-            dev=Rows(source.dev.texts[:200], source.dev.targets[:200]),
-            dev_logits=source.dev_logits[:200],
+            train=Rows(source.train.texts[:128], source.train.targets[:128]),
+            dev=Rows(source.dev.texts[:64], source.dev.targets[:64]),
+            dev_logits=source.dev_logits[:64],
         )
     seeds = range(1 if arguments.quick else arguments.seeds)
     print_head(source, arguments.epochs, len(seeds))

@@ -60,9 +60,9 @@ def main() -> None:
         operations = 1.0
         source = dataclasses.replace(
             source,
-            train=Rows(source.train.texts[:400], source.train.targets[:400]),
-            dev=Rows(source.dev.texts[:200], source.dev.targets[:200]),
-            dev_logits=source.dev_logits[:200],
+            train=Rows(source.train.texts[:128], source.train.targets[:128]),
+            dev=Rows(source.dev.texts[:64], source.dev.targets[:64]),
+            dev_logits=source.dev_logits[:64],
         )
     print(f"{len(source.dev.texts):,} dev rows, {len(source.train.texts):,} training texts, seed {arguments.seed}\n")
     heads = ["model", "fine-tuned", "precision", "macro-F1", "points lost (95 %)", "gained by fine-tuning (95 %)"]
