@@ -61,6 +61,13 @@ def about_request(request: Any) -> tuple[dict[str, Any], Request]:
     )
 
 
+def too_late(about: Request, now: float) -> RefusedError | None:
+    """A refusal if the deadline has passed."""
+    if 0 < about.deadline_s <= now:
+        return RefusedError("deadline", "the deadline passed before the model could begin; allow more time")
+    return None
+
+
 def require_awaited(request: Any, about: Request, now: float) -> None:
     """Raise `RefusedError` if the deadline has passed or the caller is gone."""
     if 0 < about.deadline_s <= now:
