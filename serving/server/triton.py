@@ -38,7 +38,7 @@ from slipway.errors import ServingError
 LOOPBACK = "127.0.0.1"
 
 _ADMIN_HEADER = "slipway-admin"
-_FORWARDED = f"(?i)({'|'.join(FORWARDED_HEADERS)})"
+_FORWARDED = f"(?i)^({'|'.join(FORWARDED_HEADERS)})$"
 _ADMIN_APIS = "model-repository,shared-memory,logging,trace"
 _STACK_BYTES = 64 << 20
 _BACKEND = "python"
