@@ -87,8 +87,15 @@ class Supervisor:
             started = time.monotonic()
             server, version = self._start()
             self._load_timeout_s = max(_SHORTEST_LOAD_TIMEOUT_S, 5 * (time.monotonic() - started))
-            about = {"http_port": server.http_port, "grpc_port": server.grpc_port}
-            _tell(Event("ready", port=self._front_port(), triton=version, **about))
+            _tell(
+                Event(
+                    "ready",
+                    port=self._front_port(),
+                    triton=version,
+                    http_port=server.http_port,
+                    grpc_port=server.grpc_port,
+                )
+            )
             self._watch(server)
         except _Leaving:
             return 0
