@@ -211,9 +211,10 @@ class Supervisor:
 
     def _learn_service_time(self, server: triton.TritonServer) -> None:
         """Let the bound on requests in flight follow from what the model takes on this machine, now that it runs."""
+        plan = self._plan
         try:
             taken = measure_service_ms(
-                server.http_port, self._plan.model, self._plan.probes, timeout_s=self._plan.timeout_s
+                server.http_port, plan.model, plan.probes, plan.instances, timeout_s=plan.timeout_s
             )
         except (OSError, http.client.HTTPException) as error:
             raise ServingError(f"the model did not answer when its speed was measured: {error}.") from error

@@ -88,7 +88,7 @@ def test_what_is_in_flight_is_bounded_for_both_protocols_together(protocols: tup
 def test_the_bound_follows_from_the_objective_and_the_models_own_time(tmp_path: Path) -> None:
     slow = front_door(tmp_path, limits=Limits(slo_ms=60), instances=2, service_ms=20.0)
     quick = front_door(tmp_path, limits=Limits(slo_ms=60), instances=2, service_ms=1.0)
-    assert bounds(quick) == (40, 120), "60 ms × 2 instances ÷ 1 ms, and a third of it"
+    assert bounds(quick) == (30, 120), "60 ms × 2 instances ÷ 1 ms, and a quarter of it"
     assert bounds(slow) == (4, 6), "one that runs and one that waits for each instance"
     unknown = dataclasses.replace(quick, service_ms=None)
     assert bounds(unknown) == (512, 512), "256 for each instance, until the time is measured"
