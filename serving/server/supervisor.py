@@ -101,8 +101,16 @@ class Supervisor:
             server, version = self._start()
             self._metrics.keep()
             self._load_timeout_s = max(_SHORTEST_LOAD_TIMEOUT_S, 5 * (time.monotonic() - started))
-            about = {"http_port": server.http_port, "grpc_port": server.grpc_port, "metrics": self._metrics.port}
-            _tell(Event("ready", port=self._front_port(), triton=version, **about))
+            _tell(
+                Event(
+                    "ready",
+                    port=self._front_port(),
+                    triton=version,
+                    http_port=server.http_port,
+                    grpc_port=server.grpc_port,
+                    metrics=self._metrics.port,
+                )
+            )
             self._watch(server, self._metrics)
         except _Leaving:
             return 0
@@ -220,9 +228,10 @@ class Supervisor:
 
     def _learn_service_time(self, server: triton.TritonServer) -> None:
         """Let the bound on requests in flight follow from what the model takes on this machine, now that it runs."""
+        plan = self._plan
         try:
             taken = measure_service_ms(
-                server.http_port, self._plan.model, self._plan.probes, timeout_s=self._plan.timeout_s
+                server.http_port, plan.model, plan.probes, plan.instances, timeout_s=plan.timeout_s
             )
         except (OSError, http.client.HTTPException) as error:
             raise ServingError(f"the model did not answer when its speed was measured: {error}.") from error

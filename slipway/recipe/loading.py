@@ -153,7 +153,7 @@ def _anchor_files(values: dict[Any, Any], folder: Path) -> None:
     ):
         _anchor(values.get(section), keys, folder)
     serve = values.get("serve")
-    files = {"auth": ("keys", "jwks"), "tls": ("certificate", "key", "client_ca")}
+    files: dict[str, tuple[str, ...]] = {"auth": ("keys", "jwks"), "tls": ("certificate", "key", "client_ca")}
     for section, names in files.items():
         part = serve.get(section) if isinstance(serve, dict) else None
         if not isinstance(part, dict):

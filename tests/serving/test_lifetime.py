@@ -144,7 +144,8 @@ def test_a_model_that_hangs_is_a_504_and_is_replaced(own: Own) -> None:
         stub.suspend()
     url = f"http://{owner.address}/v2/models/tiny/infer"
     answer = httpx.post(url, json=inference_body("good"), timeout=30)
-    assert (answer.status_code, answer.json()) == (504, {"error": "no answer within 0.5 s"})
+    assert answer.status_code == 504
+    assert answer.json()["error"].startswith("no answer within 0.5 s")
     assert eventually(lambda: httpx.post(url, json=inference_body("good"), timeout=30).status_code == 200)
 
 

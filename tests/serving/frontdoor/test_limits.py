@@ -1,5 +1,6 @@
 """Limits and deadlines, against a real Envoy: bounded in every direction, and a reason for each refusal."""
 
+import dataclasses
 import socket
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from serving.frontdoor.credentials import new_key
 from serving.frontdoor.door import Auth, Limits
-from serving.frontdoor.overload import least_in_flight, most_in_flight, slo_ms
+from serving.frontdoor.overload import bounds, slo_ms
 from tests.serving.conftest import eventually
 from tests.serving.frontdoor.fake_triton import FakeTriton
 from tests.serving.frontdoor.running_door import BODY, INFER, RunningDoor, front_door, infer_input, running
@@ -87,9 +88,12 @@ def test_what_is_in_flight_is_bounded_for_both_protocols_together(protocols: tup
 def test_the_bound_follows_from_the_objective_and_the_models_own_time(tmp_path: Path) -> None:
     slow = front_door(tmp_path, limits=Limits(slo_ms=60), instances=2, service_ms=20.0)
     quick = front_door(tmp_path, limits=Limits(slo_ms=60), instances=2, service_ms=1.0)
-    assert least_in_flight(slow) == 4, "one that runs and one that waits for each instance"
-    assert least_in_flight(quick) == 40, "a third of 60 ms × 2 instances ÷ 1 ms"
-    assert most_in_flight(quick) == 512
+    assert bounds(quick) == (30, 120), "60 ms × 2 instances ÷ 1 ms, and a quarter of it"
+    assert bounds(slow) == (4, 6), "one that runs and one that waits for each instance"
+    unknown = dataclasses.replace(quick, service_ms=None)
+    assert bounds(unknown) == (512, 512), "256 for each instance, until the time is measured"
+    capped = dataclasses.replace(quick, limits=Limits(slo_ms=60, max_in_flight=30))
+    assert bounds(capped) == (30, 30)
 
 
 def test_without_an_objective_it_is_100_ms_or_20_times_the_models_own_time(tmp_path: Path) -> None:
@@ -98,11 +102,11 @@ def test_without_an_objective_it_is_100_ms_or_20_times_the_models_own_time(tmp_p
 
 
 def test_the_bound_shrinks_when_latency_is_over_the_objective_and_grows_back() -> None:
-    limits = Limits(slo_ms=20, max_in_flight=64)
+    limits = Limits(slo_ms=100)
     gauge = "http.front.adaptive_concurrency.gradient_controller.concurrency_limit"
     with (
         FakeTriton() as triton,
-        running(triton.backend(), limits=limits, service_ms=1.0) as door,
+        running(triton.backend(), limits=limits, service_ms=2.0) as door,
         door.client() as client,
     ):
 
@@ -110,12 +114,13 @@ def test_the_bound_shrinks_when_latency_is_over_the_objective_and_grows_back() -
             client.post(INFER, json=BODY)
             return door.stat(gauge)
 
-        assert eventually(lambda: asked() == 64)
+        floor, ceiling = bounds(door.door)
+        assert floor < ceiling
+        assert eventually(lambda: asked() == ceiling)
         triton.delay_s = 0.1
-        floor = least_in_flight(door.door)
         assert eventually(lambda: asked() == floor)
         triton.delay_s = 0.0
-        assert eventually(lambda: asked() == 64)
+        assert eventually(lambda: asked() == ceiling)
 
 
 # Rates
