@@ -60,6 +60,11 @@ class Event:
     http_port: int = 0
     grpc_port: int = 0
 
+    @classmethod
+    def ready(cls, triton: str, port: int, metrics: int, http_port: int, grpc_port: int) -> "Event":
+        """The front door answers."""
+        return cls("ready", port=port, metrics=metrics, triton=triton, http_port=http_port, grpc_port=grpc_port)
+
     def line(self) -> str:
         """One line of JSON."""
         return json.dumps(asdict(self), ensure_ascii=True)

@@ -45,7 +45,7 @@ from serving.frontdoor.dynamic import write_configuration
 from serving.frontdoor.overload import measure_service_ms
 from serving.observability.exporter import write_sources
 from serving.observability.page import MetricsPage
-from serving.observability.settings import observe_environment
+from serving.observability.settings import holds_back, observe_environment
 from serving.observability.tracing import Collector, triton_options
 from serving.server import triton
 from serving.server.runtime import Runtime
@@ -57,6 +57,7 @@ _START_TICK_S = 0.05
 _START_TIMEOUT_S = 120.0
 _PORT_ATTEMPTS = 3
 _DRAIN_S = 5.0
+_FLUSH_S = 5.0
 _SHORTEST_LOAD_TIMEOUT_S = 10.0
 _MAX_RELOADS, _RELOAD_WINDOW_S = 3, 60.0
 _ACCESS_LOG_BYTES = 64 << 20
@@ -85,6 +86,7 @@ class Supervisor:
         self._collector = Collector.of(plan.observe)
         self._environment = {**triton.environment(runtime.id), **observe_environment(plan.observe)}
         self._metrics: MetricsPage | None = None
+        self._server: triton.TritonServer | None = None
 
     def run(self) -> int:
         """Start, watch, stop; the exit code."""
@@ -99,10 +101,11 @@ class Supervisor:
                 self._environment,
             )
             server, version = self._start()
+            self._server = server
             self._metrics.keep()
             self._load_timeout_s = max(_SHORTEST_LOAD_TIMEOUT_S, 5 * (time.monotonic() - started))
-            about = {"http_port": server.http_port, "grpc_port": server.grpc_port, "metrics": self._metrics.port}
-            _tell(Event("ready", port=self._front_port(), triton=version, **about))
+            ports = (self._front_port(), self._metrics.port, server.http_port, server.grpc_port)
+            _tell(Event.ready(version, *ports))
             self._watch(server, self._metrics)
         except _Leaving:
             return 0
@@ -339,6 +342,8 @@ class Supervisor:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if _is_running(self._envoy) and _is_running(self._triton):
             self._drain()
+            if self._server is not None and holds_back(self._plan.observe):
+                self._server.unload(_FLUSH_S)
         self._end_children()
         if self._metrics is not None:
             self._metrics.close()
@@ -373,11 +378,13 @@ class Supervisor:
         return f"The last lines of its log:\n{tail}" if tail else "Its log is empty."
 
     def _log_tail(self, name: str, lines: int = 12) -> str:
+        from serving.privacy.masking import mask
+
         with contextlib.suppress(OSError):
             text = self._runtime.log(name).read_text(encoding="utf-8", errors="replace")
             # Triton prints tables of its options; the lines that matter are between them.
             kept = [line for line in text.splitlines() if line.strip() and line[0] not in "+|"]
-            return "\n".join(f"  {line}" for line in kept[-lines:])
+            return "\n".join(f"  {mask(line)}" for line in kept[-lines:])
         return ""
 
 

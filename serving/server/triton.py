@@ -17,6 +17,7 @@ What this version needs, each found the hard way:
   header. The secret is on the command line: it keeps out stray requests, not other users of the machine.
 """
 
+import contextlib
 import ctypes.util
 import http.client
 import json
@@ -27,6 +28,7 @@ import shutil
 import socket
 import sys
 import sysconfig
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,22 @@ class TritonServer:
             raise ServingError(f"Triton did not load the model again within {timeout_s:.0f} s: {error}") from error
         if status != http.client.OK:
             raise ModelNotLoadedError(f"Triton could not load the model again: {body.decode(errors='replace').strip()}")
+
+    def unload(self, timeout_s: float) -> None:
+        """Let the model's processes end in good order, as far as the time allows; they write what they still hold."""
+        path = f"/v2/repository/models/{self.model}/unload"
+        headers = {_ADMIN_HEADER: self.admin_key, "content-type": "application/json"}
+        deadline = time.monotonic() + timeout_s
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            self._call("POST", path, headers, timeout=timeout_s)
+            # Triton answers before the processes have ended.
+            while time.monotonic() < deadline and self._is_loaded():
+                time.sleep(0.05)
+
+    def _is_loaded(self) -> bool:
+        headers = {_ADMIN_HEADER: self.admin_key, "content-type": "application/json"}
+        _, body = self._call("POST", "/v2/repository/index", headers)
+        return any(one.get("state") != "UNAVAILABLE" for one in json.loads(body))
 
     def _call(
         self, method: str, path: str, headers: dict[str, str] | None = None, *, timeout: float = 2.0
