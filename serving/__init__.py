@@ -1,14 +1,16 @@
 """The serving stage: a bundle becomes an endpoint, Triton behind Envoy, HTTP and gRPC on one port.
 
     protocol.py    the names and limits of the wire format that model, front door and client share
-    repository.py  bundle → Triton model repository, an artifact
+    repository/    bundle → Triton model repository, an artifact
     model/         what runs inside Triton: text in, label out
     frontdoor/     Envoy's configuration: who is let in, how much, and where it goes
     server/        the processes: started, watched, drained, swept away
+    observability/ metrics, traces, logs
+    privacy/       masking, and the capture of masked requests
     client.py      a caller's side
 
 Neither torch nor transformers is needed. Names are loaded on first use: Triton's stubs import this package for
-`serving.model.fused` alone, once for each instance, and the supervisor must be up in a moment.
+`serving.model` alone, once for each instance, and the supervisor must be up in a moment.
 """
 
 import contextlib
@@ -61,6 +63,7 @@ def serve(path: Path, section: "Serve", repository_out: Path | None = None) -> i
     on standard output. Raises `ArtifactError` or `ServingError`.
     """
     from serving.client import curl_line
+    from serving.observability.logs import log_json, relayed
     from serving.repository import Repository, write_repository
     from serving.server.endpoint import sigterm_interrupts, start
     from slipway.artifacts import read_artifact
@@ -77,7 +80,9 @@ def serve(path: Path, section: "Serve", repository_out: Path | None = None) -> i
         ).path
     else:
         raise ServingError(f"{path} is a {artifact.manifest.kind}; a bundle or a repository can be served.")
-    with start(repository, section) as endpoint:
+    if section.observe.logs == "json":
+        log_json(model=Repository.open(repository).spec.model)
+    with start(repository, section) as endpoint, relayed(endpoint.access_log.parent, section.observe.logs):
         checks = Repository.open(repository).bundle.checks
         with contextlib.suppress(KeyboardInterrupt), sigterm_interrupts():
             say(f"{endpoint.model} is served at {endpoint.address}, HTTP and gRPC. Try:")
@@ -85,6 +90,7 @@ def serve(path: Path, section: "Serve", repository_out: Path | None = None) -> i
             if section.auth.is_on:
                 say("It takes credentials: add -H 'x-api-key: …' or -H 'authorization: Bearer …'.")
             say(f"Health: {endpoint.url}/healthz. Requests: {endpoint.access_log}. Ctrl-C stops it.")
+            say(f"Metrics: {endpoint.metrics_url}")
             endpoint.wait()
         say("Stopping.")
     return 0

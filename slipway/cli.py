@@ -24,7 +24,7 @@ from slipway.cli_keys import keys
 from slipway.cli_options import override
 from slipway.cli_rollout import promote
 from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_SLO_MISSED, LoadTestError, SlipwayError
-from slipway.progress import console, say
+from slipway.progress import complain, console, say
 from slipway.quantities import Megabytes, Milliseconds, Seconds
 from slipway.recipe import Export, LoadTest, Serve, Slo, load_recipe, recipe_schema
 from slipway.verdict import VERDICT, Verdict
@@ -309,10 +309,7 @@ def _place_of(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    for line in message.splitlines():
-        # What is indented belongs to the line above it: the end of a log, say.
-        start = "" if line.startswith(" ") else "error: "
-        console.print(f"{start}{line}", markup=False, soft_wrap=True, style="red" if start else None)
+    complain(message)
     return code
 
 

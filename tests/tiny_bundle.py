@@ -8,6 +8,7 @@ has met every part but the size. No torch: a serving machine's tests run where t
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -100,20 +101,35 @@ def write_tiny_bundle(
     name: str = "tiny",
     *,
     engine: EngineName = "onnxruntime",
+    invariant: bool = True,
+    gpu: bool = False,
     moods: Mapping[str, str] = MappingProxyType({}),
 ) -> Bundle:
     """Write a bundle artifact at `directory` and open it; every call gives the same model and answers.
 
-    `moods` are words that this model knows with another label, as a model that was trained anew would.
+    With `gpu` the same model is there for a GPU, too; without `invariant` the bundle says that its answers depend on
+    what is in the batch. `moods` are words that this model knows with another label, as one trained anew would.
     """
     with write_artifact(directory, "bundle", name=name, inputs=canonical_digest(["tiny", name, dict(moods)])) as draft:
         words = [word for words in _WORDS.values() for word in words]
         vocabulary = {token: index for index, token in enumerate([*_SPECIAL, *words, "##s"])}
         _tokenizer(vocabulary).save(str(draft.path / TOKENIZER))
-        target = Target(model="cpu/model.onnx", precision="fp32", threads=1, engine=engine, **defaults(engine))
+        target = Target(
+            model="cpu/model.onnx",
+            precision="fp32",
+            threads=1,
+            engine=engine,
+            batch_invariant=invariant,
+            **defaults(engine),
+        )
         model_file = draft.path / target.model
         model_file.parent.mkdir()
         model_file.write_bytes(_model(vocabulary, moods).SerializeToString())
+        targets: dict[Literal["cpu", "gpu"], Target] = {"cpu": target}
+        if gpu:
+            targets["gpu"] = Target(model="gpu/model.onnx", precision="fp16", **defaults("onnxruntime"))
+            (draft.path / "gpu").mkdir()
+            (draft.path / "gpu" / "model.onnx").write_bytes(model_file.read_bytes())
         spec = BundleSpec(
             name=name,
             task="sequence-classification",
@@ -121,7 +137,7 @@ def write_tiny_bundle(
             tokenization=Tokenization(
                 max_tokens=MAX_TOKENS, pad_token=_SPECIAL[0], pad_id=0, inputs=["input_ids", "attention_mask"]
             ),
-            targets={"cpu": target},
+            targets=targets,
             checks=[],
         )
         predictor = Predictor(draft.path, spec, target)

@@ -9,6 +9,6 @@ limits.py          sizes, times, connections, rates
 request_guard.lua  looks at bodies before Triton parses them
 overload.py        how many requests may be in flight
 routes.py, clusters.py, health.py   where a request goes
-replies.py, access_log.py, openapi.py, tracing.py   what is said about it
+replies.py, access_log.py, openapi.py   what is said about it
 tls.py, xds.py     certificates; the shapes of Envoy's configuration
 """

@@ -14,6 +14,7 @@ import json
 from serving.frontdoor.door import Backend, FrontDoor
 from serving.frontdoor.overload import most_in_flight
 from serving.frontdoor.xds import seconds, typed
+from serving.observability.tracing import upstream_filters
 from serving.protocol import Json, inference_body
 
 _CHECK_INTERVAL_S = 1.0
@@ -52,7 +53,9 @@ def _cluster(door: FrontDoor, backend: Backend, protocol: str) -> Json:
         health_checks=[_health_check(door)],
         typed_extension_protocol_options={
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
-                "extensions.upstreams.http.v3.HttpProtocolOptions", explicit_http_config=_PROTOCOLS[protocol]
+                "extensions.upstreams.http.v3.HttpProtocolOptions",
+                explicit_http_config=_PROTOCOLS[protocol],
+                **upstream_filters(door.collector),
             )
         },
         load_assignment={"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]},

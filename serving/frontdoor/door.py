@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from serving.observability.tracing import Collector
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -90,15 +92,6 @@ class Tls:
 
 
 @dataclass(frozen=True)
-class Otlp:
-    """The OpenTelemetry collector that gets spans over gRPC."""
-
-    host: str
-    port: int
-    sample_percent: float = 100.0
-
-
-@dataclass(frozen=True)
 class FrontDoor:
     """Everything that Envoy's configuration is made from."""
 
@@ -123,7 +116,8 @@ class FrontDoor:
     limits: Limits = Limits()
     service_ms: float | None = None
     """How long the model takes for one request when nothing else runs; None: not measured yet."""
-    otlp: Otlp | None = None
+    collector: Collector | None = None
+    """Of traces."""
 
     @property
     def main(self) -> Backend:

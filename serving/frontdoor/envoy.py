@@ -28,8 +28,8 @@ from serving.frontdoor.limits import body_filter, own_limits, protocol_limits, r
 from serving.frontdoor.replies import local_replies
 from serving.frontdoor.routes import GUARD, ROUTES
 from serving.frontdoor.tls import transport_socket
-from serving.frontdoor.tracing import collector, tracing
 from serving.frontdoor.xds import extension, typed, watched, watched_filter
+from serving.observability.tracing import collector_clusters, tracing
 from serving.protocol import Json
 
 LISTENER = "front"
@@ -46,7 +46,7 @@ def bootstrap(door: FrontDoor, directory: Path) -> Json:
         "stats_flush_on_admin": True,
         "overload_manager": own_limits(door),
         "dynamic_resources": {"cds_config": watched(directory / "clusters.json")},
-        "static_resources": {"listeners": [_listener(door, directory)], "clusters": collector(door)},
+        "static_resources": {"listeners": [_listener(door, directory)], "clusters": collector_clusters(door.collector)},
     }
 
 
@@ -62,7 +62,7 @@ def _listener(door: FrontDoor, directory: Path) -> Json:
         normalize_path=True,
         always_set_request_id_in_response=True,
         **protocol_limits(door),
-        **tracing(door),
+        **tracing(door.collector),
         http_filters=_filters(door, directory),
         rds={"route_config_name": ROUTES, "config_source": watched(directory / "routes.json")},
         local_reply_config=local_replies(door),

@@ -1,9 +1,14 @@
 -- Runs in Envoy on every request whose body is there, and on every failed response. Triton's JSON parser recurses, so
 -- nesting deep enough ends the whole process; it answers nonsense with 500 and takes an empty body for an empty text.
--- Here a request that can't be right is refused with a 4xx that says why, before Triton sees it. Over gRPC the model is
--- named in the message, and only the one that is served may be.
+-- One parameter ends it, too. Here a request that can't be right is refused with a 4xx that says why, before Triton
+-- sees it. Over gRPC the model is named in the message, and only the one that is served may be.
 
 local MAX_DEPTH = 64
+
+-- A parameter of outputs that has Triton rank classes by itself; asked for a tensor of texts, it divides by zero and
+-- the process ends.
+local FORBIDDEN = "classification"
+local NOT_SERVED = "the parameter 'classification' is not served; ask for the outputs label and score"
 
 local BACKSLASH, QUOTE, COLON, COMMA, LOWER_U = 92, 34, 58, 44, 117
 local SPACE, TAB, NEWLINE, RETURN = 32, 9, 10, 13
@@ -100,9 +105,9 @@ local function word_end(text, at)
   return (word == "true" or word == "false" or word == "null") and at + #word - 1 or nil
 end
 
--- Why `text` is not one JSON object (RFC 8259) that nests at most MAX_DEPTH deep, or nothing.
+-- Why `text` is not one JSON object (RFC 8259) that nests at most MAX_DEPTH deep and has no FORBIDDEN key, or nothing.
 local function json_fault(text)
-  local byte = string.byte
+  local byte, find, sub = string.byte, string.find, string.sub
   local in_object = {} -- for each level, whether it is an object
   local depth, at = 0, 1
   local wanted = "value" -- or "key", "colon", "comma", and after an opening also its closing: "first key", "first value"
@@ -136,8 +141,19 @@ local function json_fault(text)
       if stop == nil then
         return unexpected(fault)
       end
+      if wanted == "key" or wanted == "first key" then
+        local key = sub(text, at + 1, stop - 1)
+        -- No name that Triton knows needs an escape, and one could hide the name that follows.
+        if find(key, "\\", 1, true) then
+          return "a key has an escape in it at byte " .. at .. "; write it plainly"
+        elseif key == FORBIDDEN then
+          return NOT_SERVED
+        end
+        wanted = "colon"
+      else
+        wanted = "comma"
+      end
       at = stop
-      wanted = (wanted == "key" or wanted == "first key") and "colon" or "comma"
     elseif wanted == "key" or wanted == "first key" then
       return unexpected(at)
     elseif c == OPEN_BRACE or c == OPEN_BRACKET then
@@ -164,14 +180,14 @@ local function json_fault(text)
   end
 end
 
--- The first field of the protobuf message in `text`, a string, as its last occurrence says; "" if it isn't there, nil
--- if the message is broken. `at` is behind gRPC's own five bytes.
-local function first_field(text, at)
-  local byte, sub = string.byte, string.sub
+-- Calls `visit(tag, from, to)` for each field of the protobuf message in `text` from `at` to `last` that has a length;
+-- false if the message is broken.
+local function each_field(text, at, last, visit)
+  local byte = string.byte
   local function varint()
     local value, scale = 0, 1
     for _ = 1, 10 do
-      local c = byte(text, at)
+      local c = at <= last and byte(text, at) or nil
       if c == nil then
         return nil
       end
@@ -184,16 +200,16 @@ local function first_field(text, at)
     end
     return nil
   end
-  local found = ""
-  while at <= #text do
+  while at <= last do
     local tag = varint()
-    if tag == nil then
-      return nil
+    -- A parser that drops the bits above 32 would see another tag than this one.
+    if tag == nil or tag >= 4294967296 then
+      return false
     end
     local kind = tag % 8
     if kind == 0 then
       if varint() == nil then
-        return nil
+        return false
       end
     elseif kind == 1 then
       at = at + 8
@@ -201,18 +217,48 @@ local function first_field(text, at)
       at = at + 4
     elseif kind == 2 then
       local length = varint()
-      if length == nil or at + length - 1 > #text then
-        return nil
+      if length == nil or at + length - 1 > last then
+        return false
       end
-      if tag == 10 then
-        found = sub(text, at, at + length - 1)
-      end
+      visit(tag, at, at + length - 1)
       at = at + length
     else
-      return nil
+      return false
     end
   end
-  return found
+  return at == last + 1
+end
+
+-- Tags of fields with a length: number * 8 + 2.
+local FIRST, SECOND, OUTPUT = 10, 18, 50
+
+-- The model that a message names in its first field ("" if in none), and whether an output of it, if it is a
+-- ModelInferRequest, has the parameter FORBIDDEN; nil if the message is broken.
+local function read_message(text, with_outputs)
+  local sub = string.sub
+  local model, forbidden, whole = "", false, true
+  local function parameter(tag, from, to)
+    if tag == FIRST and sub(text, from, to) == FORBIDDEN then
+      forbidden = true
+    end
+  end
+  local function output(tag, from, to)
+    if tag == SECOND then
+      whole = each_field(text, from, to, parameter) and whole
+    end
+  end
+  local function field(tag, from, to)
+    if tag == FIRST then
+      model = sub(text, from, to)
+    elseif tag == OUTPUT and with_outputs then
+      whole = each_field(text, from, to, output) and whole
+    end
+  end
+  -- Behind gRPC's own five bytes.
+  whole = each_field(text, 6, #text, field) and whole
+  if whole then
+    return model, forbidden
+  end
 end
 
 -- The guards return the status and the reason of a refusal, or nothing.
@@ -223,8 +269,9 @@ local function guard_grpc(handle)
     -- A megabyte of gzip can be a gigabyte of text.
     return "415", "grpc-encoding '" .. encoding .. "' is not accepted; send messages uncompressed"
   end
-  -- Read before the body: this object doesn't outlive the wait for it.
+  -- Read before the body: these objects don't outlive the wait for it.
   local served = handle:filterContext():get("model in message")
+  local is_inference = string.find(handle:headers():get(":path"), "ModelInfer", 1, true) ~= nil
   if served == nil then
     return
   end
@@ -233,12 +280,15 @@ local function guard_grpc(handle)
   if string.byte(text, 1) == 1 then
     return "415", "compressed messages are not accepted"
   end
-  local model = first_field(text, 6)
+  local model, forbidden = read_message(text, is_inference)
   if model == nil then
     return "400", "the message is not the protobuf message of this method"
   end
   if model ~= served then
     return "421", "unknown model '" .. string.sub(model, 1, 63) .. "'; " .. served .. " is served here"
+  end
+  if forbidden then
+    return "400", NOT_SERVED
   end
 end
 
@@ -291,10 +341,13 @@ function envoy_on_request(handle)
 end
 
 -- Triton calls every request that it can't parse, and every dead model process, an internal error, and some of its
--- JSON plain text.
+-- JSON plain text. So does gRPC with a message that is none (13, INTERNAL; 3 is INVALID_ARGUMENT).
 function envoy_on_response(handle)
   local headers = handle:headers()
   local status = headers:get(":status")
+  if headers:get("grpc-status") == "13" and headers:get("grpc-message") == "Unable to parse request" then
+    headers:replace("grpc-status", "3")
+  end
   if tonumber(status) < 400 then
     return
   end
@@ -310,7 +363,7 @@ function envoy_on_response(handle)
   local body = handle:body(true)
   local text = body:getBytes(0, math.min(body:length(), 4096))
   -- The headers object doesn't outlive the wait for the body.
-  if string.find(text, "parse", 1, true) then
+  if string.find(text, "parse", 1, true) or string.find(text, "attempt to", 1, true) then
     handle:headers():replace(":status", "400")
   elseif string.find(text, "Stub process", 1, true) then
     handle:headers():replace(":status", "503")

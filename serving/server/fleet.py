@@ -4,19 +4,17 @@ Whatever changes the fleet is called by the supervisor's loop, never by two thre
 """
 
 import contextlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+from serving.observability.exporter import write_sources
 from serving.server.front import Front, Share
 from serving.server.mending import Mending
 from serving.server.runtime import Runtime
 from serving.server.supervision import Plan
 from serving.server.versions import Release, ServedVersion
 from slipway.errors import ServingError
-
-SCRAPE = "scrape.json"
 
 _BALLAST_BYTES = 1 << 20
 
@@ -31,7 +29,7 @@ class Fleet:
         # A check waits in the queue as any request does; only silence beyond that is a hung model.
         self._patience_s = plan.timeout_s + 5.0
         self.front = Front(runtime, plan, tell)
-        self.stable = ServedVersion(runtime, plan.model, Release(1, plan.repository, plan.digest))
+        self.stable = ServedVersion(runtime, plan, Release(1, plan.repository, plan.digest))
         self.candidate: ServedVersion | None = None
         self._mending: Mending | None = None
         self._shares = [Share(self.stable, 100)]
@@ -57,7 +55,7 @@ class Fleet:
         return self.front.is_healthy(served, self.front.health())
 
     def step(self) -> None:
-        """Mend what is broken; raises `ServingError` if that can't be done."""
+        """Mend what is broken, and do what is due; raises `ServingError` if something can't be mended."""
         health = self.front.health()
         self.front.step(self._patience_s)
         # An Envoy that is silent says nothing about the model, and is mended first.
@@ -69,6 +67,7 @@ class Fleet:
                 self._apply(self._shares)
                 self._is_stale = False
         self.front.take_new_credentials(self._shares)
+        self.front.rotate_access_log()
 
     def next_version(self) -> int:
         """A number for a candidate; one that is not promoted keeps it, so that its answers can be told for ever."""
@@ -79,7 +78,7 @@ class Fleet:
 
     def start_candidate(self, release: Release) -> ServedVersion:
         """Start a Triton with a release that was staged, beside the stable one. It gets no traffic yet."""
-        self.candidate = ServedVersion(self._runtime, self._plan.model, release)
+        self.candidate = ServedVersion(self._runtime, self._plan, release)
         self.candidate.start()
         return self.candidate
 
@@ -111,6 +110,11 @@ class Fleet:
         self.candidate = None
         return candidate
 
+    def flush(self) -> None:
+        """Let the models write what they hold back; nothing is answered any more."""
+        for served in filter(None, (self.candidate, self.stable)):
+            served.flush()
+
     def end_tritons(self) -> None:
         """End what answers; Envoy refuses from then on."""
         for served in filter(None, (self.candidate, self.stable)):
@@ -134,23 +138,11 @@ class Fleet:
         _fill(self._ballast)
 
     def _write_scrape(self) -> None:
-        """Tell whoever collects metrics where they are; replaced whole, and left as it is when the disk is full."""
-        content = {
-            "tritons": [
-                {
-                    "name": "stable" if share.served is self.stable else "candidate",
-                    "version": share.served.version,
-                    "port": share.served.server.metrics_port,
-                }
-                for share in self._shares
-            ],
-            "envoy": str(self._runtime.admin_socket),
-        }
-        file = self._runtime.path / SCRAPE
-        scratch = file.with_suffix(".new")
+        """Tell the page of metrics whom to ask; on a full disk it asks whom it asked before."""
+        names = {id(self.stable): "stable"}
+        ports = {names.get(id(share.served), "candidate"): share.served.server.metrics_port for share in self._shares}
         with contextlib.suppress(OSError):
-            scratch.write_text(json.dumps(content), encoding="utf-8")
-            scratch.replace(file)
+            write_sources(self._runtime.path, ports, self._runtime.admin_socket)
 
 
 def _fill(ballast: Path) -> None:

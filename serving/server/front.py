@@ -12,6 +12,7 @@ from serving.frontdoor.clusters import cluster_name
 from serving.frontdoor.door import Auth, Backend, FrontDoor, Limits, Tls
 from serving.frontdoor.dynamic import BOOTSTRAP, WATCHED, write_configuration
 from serving.frontdoor.overload import measure_service_ms
+from serving.observability.tracing import Collector
 from serving.server.envoy_admin import SILENT, EnvoyAdmin
 from serving.server.mending import Budget
 from serving.server.processes import Process
@@ -21,6 +22,7 @@ from serving.server.triton import environment
 from serving.server.versions import ServedVersion
 from slipway.errors import ServingError
 
+_ACCESS_LOG_BYTES = 64 << 20
 _APPLIED_S = 5.0
 _POLL_S = 0.02
 
@@ -160,6 +162,14 @@ class Front:
         else:
             self._tell("credentials were read again")
 
+    def rotate_access_log(self) -> None:
+        """Begin another file when this one is large; one older file is kept."""
+        log = self._runtime.access_log
+        with contextlib.suppress(*SILENT):
+            if log.stat().st_size > _ACCESS_LOG_BYTES:
+                log.rename(log.with_suffix(".log.1"))
+                self.admin.reopen_logs()
+
     def end(self) -> None:
         """Kill Envoy; doing it twice is harmless."""
         if self._process is not None:
@@ -210,5 +220,6 @@ class Front:
             auth=Auth.of(plan.auth) if plan.auth else None,
             tls=Tls.of(plan.tls) if plan.tls else None,
             limits=Limits(**plan.limits),
+            collector=Collector.of(plan.observe),
             service_ms=self._service_ms,
         )

@@ -68,10 +68,12 @@ class Process:
         return f"The last lines of its log:\n{tail}" if tail else "Its log is empty."
 
     def log_tail(self, lines: int = 12) -> str:
-        """The last lines of its log that say something."""
+        """The last lines of its log that say something, without what could be somebody's data."""
+        from serving.privacy.masking import mask
+
         with contextlib.suppress(OSError):
             text = self._log.read_text(encoding="utf-8", errors="replace")
             # Triton prints tables of its options; the lines that matter are between them.
             kept = [line for line in text.splitlines() if line.strip() and line[0] not in "+|"]
-            return "\n".join(f"  {line}" for line in kept[-lines:])
+            return "\n".join(f"  {mask(line)}" for line in kept[-lines:])
         return ""

@@ -22,6 +22,9 @@ class Plan:
     digest: str
     """Of its manifest."""
     instances: int
+    """Of what runs the model."""
+    processes: int
+    """Of the model, those that tokenize and decode included."""
     host: str
     port: int
     health_text: str
@@ -36,9 +39,10 @@ class Plan:
     probes: list[str] = field(default_factory=list)
     """Texts that the service time is measured with."""
     auth: dict[str, Any] | None = None
-    """The recipe's section, as are the next two; None asks for nothing."""
+    """The recipe's section, as are the next three; None asks for nothing."""
     tls: dict[str, Any] | None = None
     limits: dict[str, Any] = field(default_factory=dict)
+    observe: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     """The recipe's whole `serve` section, for versions that are promoted later."""
 
@@ -59,9 +63,15 @@ class Event:
     kind: Literal["ready", "note", "failed"]
     message: str = ""
     port: int = 0
+    metrics: int = 0
     triton: str = ""
     http_port: int = 0
     grpc_port: int = 0
+
+    @classmethod
+    def ready(cls, triton: str, port: int, metrics: int, http_port: int, grpc_port: int) -> "Event":
+        """The front door answers."""
+        return cls("ready", port=port, metrics=metrics, triton=triton, http_port=http_port, grpc_port=grpc_port)
 
     def line(self) -> str:
         """One line of JSON."""

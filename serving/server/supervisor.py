@@ -34,20 +34,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
+from serving.observability.page import MetricsPage
+from serving.observability.settings import observe_environment
 from serving.server.drain import Drain
-from serving.server.envoy_admin import SILENT
 from serving.server.fleet import Fleet
 from serving.server.mending import START_TIMEOUT_S
 from serving.server.runtime import Runtime
 from serving.server.supervision import Event, Plan
-from serving.server.triton import PortTakenError
+from serving.server.triton import LOOPBACK, PortTakenError
+from serving.server.triton import environment as triton_environment
 from slipway.errors import ServingError
 
 _TICK_S = 0.2
 _START_TICK_S = 0.05
 _PORT_ATTEMPTS = 3
 _REFUSING_S = 1.0
-_ACCESS_LOG_BYTES = 64 << 20
 
 Result = TypeVar("Result")
 
@@ -65,6 +66,7 @@ class Supervisor:
         self.fleet = Fleet(runtime, plan, self.note)
         self._parent = os.getppid()
         self._terminated = False
+        self._metrics: MetricsPage | None = None
         self._asked: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
 
     def run(self, when_ready: Callable[["Supervisor"], None]) -> int:
@@ -72,16 +74,17 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_sigterm)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
+            metrics = self._metrics = self._listen_for_scrapers()
             version = self._start()
+            metrics.keep()
             when_ready(self)
             server = self.fleet.stable.server
-            port = self.fleet.front.port
-            _tell(Event("ready", port=port, triton=version, http_port=server.http_port, grpc_port=server.grpc_port))
+            _tell(Event.ready(version, self.fleet.front.port, metrics.port, server.http_port, server.grpc_port))
             while True:
                 self._tick(_TICK_S)
+                metrics.keep()
                 self._do_what_was_asked()
                 self.fleet.step()
-                self._rotate_access_log()
         except _Leaving:
             return 0
         except ServingError as error:
@@ -113,6 +116,12 @@ class Supervisor:
         # Nothing is ever written to the pipe: readable means closed.
         if self._terminated or readable or os.getppid() != self._parent:
             raise _Leaving
+
+    def _listen_for_scrapers(self) -> MetricsPage:
+        observe = self.plan.observe
+        host, port = observe.get("metrics_host", LOOPBACK), observe.get("metrics_port", 0)
+        environment = triton_environment(self.runtime.id) | observe_environment(observe)
+        return MetricsPage(self.runtime.path, host, port, environment)
 
     def _start(self) -> str:
         """Start both; returns Triton's version when the front door answers."""
@@ -154,23 +163,20 @@ class Supervisor:
                 except BaseException as error:  # it belongs to whoever asked
                     future.set_exception(error)
 
-    def _rotate_access_log(self) -> None:
-        log = self.runtime.access_log
-        with contextlib.suppress(*SILENT):
-            if log.stat().st_size > _ACCESS_LOG_BYTES:
-                log.rename(log.with_suffix(".log.1"))
-                self.fleet.front.admin.reopen_logs()
-
     def _stop(self) -> None:
         """Drain, end, sweep: what was accepted is answered, or at the end of the grace time refused."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         front = self.fleet.front
         drain = Drain(front.admin, lambda: front.is_running)
-        if not drain.run(self.plan.grace_s):
+        if drain.run(self.plan.grace_s):
+            self.fleet.flush()
+        else:
             # Without Triton, Envoy answers what still waits with 503.
             self.fleet.end_tritons()
             drain.is_answered(time.monotonic() + _REFUSING_S)
         self.fleet.end()
+        if self._metrics is not None:
+            self._metrics.close()
         self.runtime.sweep()
 
 

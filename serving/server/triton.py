@@ -6,18 +6,20 @@ because an ordinary model repository is what runs in the production image, too.
 What this version needs, each found the hard way:
 
 - The backend's folder holds copies, not links, of the library, its utilities and the stub for the running Python.
+- A backend written in Python is a folder of its name with a `model.py`; `onnxruntime` and `openvino` are such here.
 - The stub finds its packages through the first `python3` on PATH; PYTHONPATH is ignored.
 - Importing `model.py` leaves a `__pycache__` beside it. The repository is an artifact and must stay as it is, so Triton
   runs from a staged one: its configuration and code copied, its big files linked.
 - A repository says version 1 whatever it is a version of. The staged one is numbered in the order in which an endpoint
   served them, so that `model_version` in an answer says which of them answered.
-- Loading a model again is a no-op unless a file of it is newer; touching `model.py` makes Triton load a second set of
+- Loading a model again is a no-op unless a file of it is newer; touching one makes Triton load a second set of
   instances and swap it in, so that the living ones answer meanwhile.
 - The JSON parser recurses; a larger stack moves the depth at which it ends the process, `request_guard.lua` forbids it.
 - Whoever can reach Triton's port can unload models. It listens on loopback only, and its administration wants a secret
   header. The secret is on the command line: it keeps out stray requests, not other users of the machine.
 """
 
+import contextlib
 import ctypes.util
 import http.client
 import json
@@ -27,22 +29,34 @@ import shutil
 import socket
 import sys
 import sysconfig
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serving.protocol import FORWARDED_HEADERS
 from serving.server.runtime import MARKER, Runtime
 from slipway.errors import ServingError
 
 LOOPBACK = "127.0.0.1"
 
 _ADMIN_HEADER = "slipway-admin"
+_FORWARDED = f"(?i)({'|'.join(FORWARDED_HEADERS)})"
 _ADMIN_APIS = "model-repository,shared-memory,logging,trace"
 STACK_BYTES = 64 << 20
 """Of Triton's main thread."""
 VERSION_MARKER = "SLIPWAY_ENDPOINT_VERSION"
 """In the environment of a Triton and of its stubs: which of the endpoint's Tritons it is."""
 _BACKEND = "python"
+_ENCODER_BACKENDS = ("onnxruntime", "openvino")
+_ENCODER_PY = '''"""Triton loads this file as the backend of its folder's name; the backend is the tested package."""
+
+from serving.model.encoder import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
+'''
+_TOUCHED = "loaded"
+"""A file beside a staged model that is made newer when the model is to be loaded again."""
 _REPOSITORY_VERSION = "1"
 
 
@@ -83,6 +97,8 @@ class TritonServer:
             "grpc-address": LOOPBACK,
             "grpc-port": self.grpc_port,
             "grpc-restricted-protocol": guard,
+            "http-header-forward-pattern": _FORWARDED,
+            "grpc-header-forward-pattern": _FORWARDED,
             "metrics-address": LOOPBACK,
             "metrics-port": self.metrics_port,
             "allow-gpu-metrics": "false",
@@ -117,7 +133,8 @@ class TritonServer:
         Raises `ModelNotLoadedError` if Triton couldn't, `ServingError` if it doesn't say within the time: a model
         process that dies at the wrong moment of its start makes Triton wait for ever.
         """
-        (staged(self.runtime, self.version) / self.model / str(self.version) / "model.py").touch()
+        for version in staged(self.runtime, self.version).glob(f"*/{self.version}"):
+            (version / _TOUCHED).touch()
         path = f"/v2/repository/models/{self.model}/load"
         headers = {_ADMIN_HEADER: self.admin_key, "content-type": "application/json"}
         try:
@@ -126,6 +143,22 @@ class TritonServer:
             raise ServingError(f"Triton did not load the model again within {timeout_s:.0f} s: {error}") from error
         if status != http.client.OK:
             raise ModelNotLoadedError(f"Triton could not load the model again: {body.decode(errors='replace').strip()}")
+
+    def unload(self, timeout_s: float) -> None:
+        """Let the model's processes end in good order, as far as the time allows; they write what they still hold."""
+        path = f"/v2/repository/models/{self.model}/unload"
+        headers = {_ADMIN_HEADER: self.admin_key, "content-type": "application/json"}
+        deadline = time.monotonic() + timeout_s
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            self._call("POST", path, headers, timeout=timeout_s)
+            # Triton answers before the processes have ended.
+            while time.monotonic() < deadline and self._is_loaded():
+                time.sleep(0.05)
+
+    def _is_loaded(self) -> bool:
+        headers = {_ADMIN_HEADER: self.admin_key, "content-type": "application/json"}
+        _, body = self._call("POST", "/v2/repository/index", headers)
+        return any(one.get("state") != "UNAVAILABLE" for one in json.loads(body))
 
     def _call(
         self, method: str, path: str, headers: dict[str, str] | None = None, *, timeout: float = 2.0
@@ -148,7 +181,7 @@ class PortTakenError(ServingError):
 
 
 def stage_backend(runtime: Path) -> None:
-    """Put Triton's Python backend for this Python into the runtime directory."""
+    """Put Triton's backends for this Python into the runtime directory."""
     wheel = _wheel()
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = wheel / "python_backend_stubs" / version / "triton_python_backend_stub"
@@ -159,6 +192,9 @@ def stage_backend(runtime: Path) -> None:
     library = wheel / "backends" / _BACKEND
     for file in (library / "libtriton_python.so", library / "triton_python_backend_utils.py", stub):
         shutil.copy(file, backend / file.name)
+    for name in _ENCODER_BACKENDS:
+        (runtime / "backends" / name).mkdir()
+        (runtime / "backends" / name / "model.py").write_text(_ENCODER_PY, encoding="utf-8")
 
 
 def stage_models(runtime: Path, models: Path, version: int) -> None:

@@ -14,9 +14,14 @@ from pathlib import Path
 
 import psutil
 
+from serving.observability.settings import holds_back, observe_environment
+from serving.observability.tracing import Collector, triton_options
 from serving.server import triton
 from serving.server.processes import Process
 from serving.server.runtime import SHARED_MEMORY, Runtime, marked_processes
+from serving.server.supervision import Plan
+
+_FLUSH_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,11 @@ class Release:
 class ServedVersion:
     """A Triton with one release; only the main thread may start it (`serving.server.processes`)."""
 
-    def __init__(self, runtime: Runtime, model: str, release: Release) -> None:
+    def __init__(self, runtime: Runtime, plan: Plan, release: Release) -> None:
         self.release = release
         self._runtime = runtime
-        self._model = model
-        self.server = triton.TritonServer.plan(runtime, model, release.version)
+        self._plan = plan
+        self.server = triton.TritonServer.plan(runtime, plan.model, release.version)
         self.start_s = 0.0
         """What its last start took, until the model was loaded."""
         self._process: Process | None = None
@@ -70,15 +75,15 @@ class ServedVersion:
         self.end()
         self._process = Process.spawn(
             "tritonserver",
-            self.server.command(self._shared_memory_prefix),
+            [*self.server.command(self._shared_memory_prefix), *triton_options(Collector.of(self._plan.observe))],
             log=self._runtime.log(f"tritonserver-{self.version}"),
-            environment=triton.environment(self._runtime.id, self.version),
+            environment=triton.environment(self._runtime.id, self.version) | observe_environment(self._plan.observe),
             stack_bytes=triton.STACK_BYTES,
         )
 
     def move(self) -> None:
         """Take other ports at the next start."""
-        self.server = triton.TritonServer.plan(self._runtime, self._model, self.version)
+        self.server = triton.TritonServer.plan(self._runtime, self._plan.model, self.version)
 
     def found_its_ports_taken(self) -> bool:
         """Whether Triton ended because somebody else listens on a port that was free when it was chosen."""
@@ -108,6 +113,11 @@ class ServedVersion:
             with contextlib.suppress(psutil.Error):
                 stub.kill()
 
+    def flush(self) -> None:
+        """Let the model's processes write and send what they hold back, if they do; nothing is answered any more."""
+        if self._process is not None and self._process.is_running and holds_back(self._plan.observe):
+            self.server.unload(_FLUSH_S)
+
     def end(self) -> None:
         """Kill Triton and its model processes, and remove their shared memory; doing it twice is harmless."""
         if self._process is None:
@@ -130,7 +140,8 @@ class ServedVersion:
             region.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """End it and give back the disk that it was staged on."""
+        """End it in good order, and give back the disk that it was staged on."""
+        self.flush()
         self.end()
         shutil.rmtree(triton.staged(self._runtime.path, self.version), ignore_errors=True)
 

@@ -1,11 +1,13 @@
 """The recipe: one YAML file that says everything about a run.
 
-`sections`, `serve`, `frontdoor` and `loadtest` are what may be said, `loading` reads it and explains what is wrong.
+`sections`, `serve`, `frontdoor`, `observability` and `loadtest` are what may be said, `loading` reads it and explains
+what is wrong.
 """
 
 from slipway.recipe.frontdoor import Auth, Limits, Tls
 from slipway.recipe.loading import load_recipe, recipe_schema
 from slipway.recipe.loadtest import LoadTest, Slo
+from slipway.recipe.observability import Capture, Observe
 from slipway.recipe.rollout import Rollout
 from slipway.recipe.sections import Base, Data, Export, Recipe, Split, Train
 from slipway.recipe.serve import Serve
@@ -13,10 +15,12 @@ from slipway.recipe.serve import Serve
 __all__ = [
     "Auth",
     "Base",
+    "Capture",
     "Data",
     "Export",
     "Limits",
     "LoadTest",
+    "Observe",
     "Recipe",
     "Rollout",
     "Serve",

@@ -28,13 +28,18 @@ def reference_page() -> str:
     sections = {name: field["$ref"] for name, field in schema["properties"].items() if "$ref" in field}
     parts = [_INTRODUCTION, "## Top level", "", _table(schema)]
     for name, reference in sections.items():
-        model = _resolve(schema, reference)
-        parts += ["", f"## {name}", "", model["description"], "", _table(model)]
-        for field, details in model["properties"].items():
-            if "$ref" in details:
-                nested = _resolve(schema, details["$ref"])
-                parts += ["", f"### {name}.{field}", "", nested["description"], "", _table(nested)]
+        parts += _section(schema, name, reference, depth=2)
     return "\n".join(parts) + "\n"
+
+
+def _section(schema: dict[str, Any], name: str, reference: str, depth: int) -> list[str]:
+    """A section's heading, words and table, and those of the sections in it."""
+    model = _resolve(schema, reference)
+    parts = ["", f"{'#' * depth} {name}", "", model["description"], "", _table(model)]
+    for field, details in model["properties"].items():
+        if "$ref" in details:
+            parts += _section(schema, f"{name}.{field}", details["$ref"], depth + 1)
+    return parts
 
 
 def _table(model: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -52,6 +53,15 @@ def repository(bundle: Bundle) -> Path:
 def endpoint(repository: Path) -> Iterator[serving.Endpoint]:
     with serving.start(repository, Serve(port=0, max_body_bytes=400_000)) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """Prometheus' own checker; in the Debian package `prometheus`."""
+    found = shutil.which("promtool")
+    if found is None:
+        pytest.skip("promtool is not installed")
+    return found
 
 
 @dataclass

@@ -27,10 +27,10 @@ class Issuer:
         x, y = (_base64(number.to_bytes(32, "big")) for number in (numbers.x, numbers.y))
         return {"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": self.key_id, "x": x, "y": y}
 
-    def token(self, **claims: Any) -> str:
+    def token(self, *, expires_in: float = 600.0, **claims: Any) -> str:
         standard = {"iss": "https://issuer.test", "aud": "slipway", "sub": "shop", "scope": "predict:tiny"}
         # A claim of None is left out.
-        wanted = {**standard, "exp": time.time() + 600, **claims}.items()
+        wanted = {**standard, "exp": time.time() + expires_in, **claims}.items()
         kept = {name: value for name, value in wanted if value is not None}
         header = {"alg": "ES256", "kid": self.key_id, "typ": "JWT"}
         text = f"{_base64(json.dumps(header).encode())}.{_base64(json.dumps(kept).encode())}"

