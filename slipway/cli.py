@@ -21,6 +21,8 @@ import click
 from slipway import __version__, pipeline
 from slipway.artifacts import Artifact, is_full_disk, lineage, read_artifact
 from slipway.cli_keys import keys
+from slipway.cli_options import override
+from slipway.cli_rollout import promote
 from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_SLO_MISSED, LoadTestError, SlipwayError
 from slipway.progress import complain, console, say
 from slipway.quantities import Megabytes, Milliseconds, Seconds
@@ -115,7 +117,7 @@ def train(recipe: Path, out: Path | None, force: bool) -> None:
 def export(checkpoint: Path, recipe: Path | None, out: Path | None, force: bool, **options: Any) -> None:
     """Checkpoint → bundle: pruned, distilled, quantized, measured; the fastest that is still as good."""
     options["engines"] = list(options["engines"]) or None
-    section = _override(Export, load_recipe(recipe).export if recipe else Export(), options)
+    section = override(Export, load_recipe(recipe).export if recipe else Export(), options)
     artifact = pipeline.export(checkpoint, out or checkpoint.absolute().parent / "bundle", section, force=force)
     _print_frontier(artifact)
     _print_artifact(artifact)
@@ -133,8 +135,11 @@ def serve(bundle: Path, recipe: Path | None, repository: Path | None, **options:
     """Bundle → endpoint: Triton behind Envoy, until Ctrl-C."""
     import serving
 
-    section = _override(Serve, load_recipe(recipe).serve if recipe else Serve(), options)
+    section = override(Serve, load_recipe(recipe).serve if recipe else Serve(), options)
     serving.serve(bundle, section, repository)
+
+
+cli.add_command(promote)
 
 
 @cli.command()
@@ -181,7 +186,7 @@ def loadtest(
         del options["protocols"]
     if slo:
         options["slo"] = section.slo.model_dump(mode="json") | dict(_parse_objective(text) for text in slo)
-    section = _override(LoadTest, section, options)
+    section = override(LoadTest, section, options)
     verdict = loadtests.run(
         Bundle.open(bundle),
         address,
@@ -326,21 +331,6 @@ def _signals_unwind() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _override(section_type: type[Any], section: Any, options: dict[str, Any]) -> Any:
-    """`section` with the options that were given; validated as if they stood in a recipe."""
-    from pydantic import ValidationError
-
-    given = {name: value for name, value in options.items() if value is not None}
-    try:
-        return section_type.model_validate_json(json.dumps(section.model_dump(mode="json") | given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "value_error":
-            raise SlipwayError(f"{first['ctx']['error']}.") from error
-        option = "--" + str(first["loc"][0]).removesuffix("_s").replace("_", "-") if first["loc"] else "options"
-        raise SlipwayError(f"{option}: {json.dumps(first['input'])}: {first['msg'].removeprefix('Input ')}.") from error
 
 
 def _parse_objective(text: str) -> tuple[str, float]:
