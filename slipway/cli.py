@@ -35,6 +35,7 @@ _EXTRAS = {
     "onnxruntime": "serve", "tokenizers": "serve",
     "openvino": "serve", "nncf": "export", "pytriton": "serve", "envoy": "serve", "psutil": "serve",
     "tritonclient": "serve", "locust": "loadtest", "matplotlib": "report", "jinja2": "report",
+    "opentelemetry": "otel", "presidio_analyzer": "privacy", "pythonjsonlogger": "serve",
 }  # fmt: skip
 
 FOLDER = click.Path(path_type=Path)

@@ -250,6 +250,7 @@ def test_captured_files_are_a_table_that_slipway_trains_on(tmp_path: Path, count
 
 
 @with_presidio
+@pytest.mark.slow
 def test_presidio_finds_what_our_patterns_do_not_know() -> None:
     masker = presidio.capture_masker()
     assert masker.mask("His NINO is AB 12 34 56 C.") == "His NINO is <ID>."
