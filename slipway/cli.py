@@ -22,6 +22,7 @@ from slipway.artifacts import Artifact, is_full_disk, lineage, read_artifact
 from slipway.cli_deploy import deploy
 from slipway.cli_keys import keys
 from slipway.cli_options import FOLDER, override, print_artifact
+from slipway.cli_rollout import promote
 from slipway.cli_score import score
 from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, SlipwayError
 from slipway.progress import complain, say
@@ -34,6 +35,7 @@ _EXTRAS = {
     "onnxruntime": "serve", "tokenizers": "serve",
     "openvino": "serve", "nncf": "export", "pytriton": "serve", "envoy": "serve", "psutil": "serve",
     "tritonclient": "serve", "locust": "loadtest", "matplotlib": "report", "jinja2": "report",
+    "opentelemetry": "otel", "presidio_analyzer": "privacy", "pythonjsonlogger": "serve",
 }  # fmt: skip
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
@@ -135,6 +137,9 @@ def serve(bundle: Path, recipe: Path | None, repository: Path | None, **options:
 
     section = override(Serve, load_recipe(recipe).serve if recipe else Serve(), options)
     serving.serve(bundle, section, repository)
+
+
+cli.add_command(promote)
 
 
 @cli.command()

@@ -42,6 +42,8 @@ def bootstrap(door: FrontDoor, directory: Path) -> Json:
         "admin": {"address": {"pipe": {"path": str(door.admin_socket), "mode": 0o600}}},
         # The patterns of a route grow with the model's name; at 100 steps, the default, one of 60 letters is refused.
         "layered_runtime": {"layers": [{"name": "fixed", "static_layer": {"re2.max_program_size.error_level": 1000}}]},
+        # Histograms are merged when they are asked for, and not every five seconds only.
+        "stats_flush_on_admin": True,
         "overload_manager": own_limits(door),
         "dynamic_resources": {"cds_config": watched(directory / "clusters.json")},
         "static_resources": {"listeners": [_listener(door, directory)], "clusters": collector_clusters(door.collector)},
@@ -91,5 +93,7 @@ def _filters(door: FrontDoor, directory: Path) -> list[Json]:
             GUARD, "extensions.filters.http.lua.v3.Lua", default_source_code={"inline_string": lua("request_guard.lua")}
         ),
         watched_filter(overload.FILTER, overload.FILTER_TYPE, directory / "overload.json"),
+        # Over gRPC a failure is a 200 with a status in the trailers; this counts those for each backend.
+        extension("grpc_stats", "extensions.filters.http.grpc_stats.v3.FilterConfig", stats_for_all_methods=True),
         extension("router", "extensions.filters.http.router.v3.Router"),
     ]

@@ -27,8 +27,10 @@ def make_observer(triton: Any, parameters: dict[str, str], directory: Path) -> O
     """
     settings = Settings.from_environment()
     spec = BundleSpec.model_validate_json((directory / SPEC).read_text(encoding="utf-8"))
-    model, version = directory.parent.name, directory.name
-    registry = Registry(triton, {"model": model, "version": version})
+    # The steps of an ensemble are called `MODEL_STEP`; the fused model is its only step.
+    model, version = spec.name, directory.name
+    step = directory.parent.name.removeprefix(model).removeprefix("_") or "fused"
+    registry = Registry(triton, {"model": model, "version": version, "step": step})
     observers: list[Observer] = [Metrics(registry, spec.labels)]
     if settings.otlp is not None:
         from serving.observability.spans import Spans

@@ -164,9 +164,11 @@ class Metrics:
         # The clock of the wall may be set back between arrival and start.
         changes += self._queue.observe([max(0.0, seconds) for seconds in waited])
         changes += self._execute.observe([max(0.0, batch.ended_s - batch.started_s)])
-        if batch.runs:
-            changes += self._tokenize.observe([max(0.0, batch.tokenized_s - batch.started_s)])
-            changes += self._compute.observe([max(0.0, batch.computed_s - batch.tokenized_s)])
+        # A step of an ensemble does one of the two, or neither; so does a call whose requests were all refused.
+        if batch.tokenized_s > batch.started_s:
+            changes += self._tokenize.observe([batch.tokenized_s - batch.started_s])
+        if batch.computed_s > batch.tokenized_s:
+            changes += self._compute.observe([batch.computed_s - batch.tokenized_s])
         self._registry.add(changes)
 
     def close(self) -> None:

@@ -50,6 +50,12 @@ def observe_environment(section: Mapping[str, Any]) -> dict[str, str]:
     return {SETTINGS: json.dumps(section)}
 
 
+def holds_back(section: Mapping[str, Any]) -> bool:
+    """Whether a model has something to write or to send when it ends: spans, or captured texts."""
+    settings = Settings.of(section)
+    return settings.otlp is not None or settings.capture is not None
+
+
 def require_extras(settings: Settings) -> None:
     """Raise `ServingError` that names the extra, if something that is asked for isn't installed."""
     if settings.otlp is not None:

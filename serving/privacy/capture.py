@@ -98,6 +98,7 @@ class Capture:
             if rows:
                 started = time.perf_counter()
                 self._write_rows(rows)
+                # Wakes up at once when the model is going.
                 self._closing.wait(_REST * (time.perf_counter() - started))
             elif self._closing.is_set():
                 self._files.close()

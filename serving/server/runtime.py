@@ -26,7 +26,7 @@ from slipway.errors import ServingError
 
 MARKER = "SLIPWAY_ENDPOINT_ID"
 
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 _LOCK = "lock"
 _LONGEST_SOCKET_PATH = 107
 """Bytes of a Unix socket's path that the kernel takes."""
@@ -44,7 +44,7 @@ class Runtime:
     @classmethod
     def create(cls) -> "Runtime":
         """Make a new one, after clearing away those whose owners are gone."""
-        base = _base()
+        base = endpoints_directory()
         with _exclusively(base):
             _sweep_abandoned(base)
             path = base / secrets.token_hex(6)
@@ -100,10 +100,10 @@ def marked_processes(endpoint_id: str) -> list[psutil.Process]:
     return found
 
 
-def _base() -> Path:
-    """The directory of all endpoints of this user; refused if somebody else could have planted it."""
+def endpoints_directory() -> Path:
+    """Where all endpoints of this user have their directories; refused if somebody else could have planted it."""
     name = f"slipway-{os.getuid()}"
-    longest = len(os.fsencode(f"{tempfile.gettempdir()}/{name}/{'0' * 12}/envoy.sock"))
+    longest = len(os.fsencode(f"{tempfile.gettempdir()}/{name}/{'0' * 12}/control.sock"))
     root = Path(tempfile.gettempdir() if longest <= _LONGEST_SOCKET_PATH else "/tmp")  # noqa: S108
     base = root / name
     with contextlib.suppress(FileExistsError):
@@ -147,7 +147,7 @@ def _is_abandoned(path: Path) -> bool:
 
 def _sweep(path: Path) -> None:
     _end_processes(path.name)
-    for region in _SHARED_MEMORY.glob(_shared_memory_prefix(path.name) + "*"):
+    for region in SHARED_MEMORY.glob(_shared_memory_prefix(path.name) + "*"):
         region.unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 

@@ -17,6 +17,10 @@ class Plan:
 
     envoy: str
     model: str
+    repository: str
+    """Where what is served first was staged from."""
+    digest: str
+    """Of its manifest."""
     instances: int
     """Of what runs the model."""
     processes: int
@@ -27,6 +31,8 @@ class Plan:
     max_body_bytes: int
     max_connections: int
     timeout_s: float
+    grace_s: float
+    """How long what was accepted may take to be answered when the endpoint ends."""
     workers: int
     """Envoy's threads."""
     labels: list[str] = field(default_factory=list)
@@ -37,6 +43,8 @@ class Plan:
     tls: dict[str, Any] | None = None
     limits: dict[str, Any] = field(default_factory=dict)
     observe: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The recipe's whole `serve` section, for versions that are promoted later."""
 
     def write(self, directory: Path) -> None:
         """Leave it where the supervisor looks."""
@@ -59,6 +67,11 @@ class Event:
     triton: str = ""
     http_port: int = 0
     grpc_port: int = 0
+
+    @classmethod
+    def ready(cls, triton: str, port: int, metrics: int, http_port: int, grpc_port: int) -> "Event":
+        """The front door answers."""
+        return cls("ready", port=port, metrics=metrics, triton=triton, http_port=http_port, grpc_port=grpc_port)
 
     def line(self) -> str:
         """One line of JSON."""

@@ -10,6 +10,8 @@ What this version needs, each found the hard way:
 - The stub finds its packages through the first `python3` on PATH; PYTHONPATH is ignored.
 - Importing `model.py` leaves a `__pycache__` beside it. The repository is an artifact and must stay as it is, so Triton
   runs from a staged one: its configuration and code copied, its big files linked.
+- A repository says version 1 whatever it is a version of. The staged one is numbered in the order in which an endpoint
+  served them, so that `model_version` in an answer says which of them answered.
 - Loading a model again is a no-op unless a file of it is newer; touching one makes Triton load a second set of
   instances and swap it in, so that the living ones answer meanwhile.
 - The JSON parser recurses; a larger stack moves the depth at which it ends the process, `request_guard.lua` forbids it.
@@ -17,16 +19,17 @@ What this version needs, each found the hard way:
   header. The secret is on the command line: it keeps out stray requests, not other users of the machine.
 """
 
+import contextlib
 import ctypes.util
 import http.client
 import json
 import os
-import resource
 import secrets
 import shutil
 import socket
 import sys
 import sysconfig
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +43,10 @@ LOOPBACK = "127.0.0.1"
 _ADMIN_HEADER = "slipway-admin"
 _FORWARDED = f"(?i)^({'|'.join(FORWARDED_HEADERS)})$"
 _ADMIN_APIS = "model-repository,shared-memory,logging,trace"
-_STACK_BYTES = 64 << 20
+STACK_BYTES = 64 << 20
+"""Of Triton's main thread."""
+VERSION_MARKER = "SLIPWAY_ENDPOINT_VERSION"
+"""In the environment of a Triton and of its stubs: which of the endpoint's Tritons it is."""
 _BACKEND = "python"
 _ENCODER_BACKENDS = ("onnxruntime", "openvino")
 _ENCODER_PY = '''"""Triton loads this file as the backend of its folder's name; the backend is the tested package."""
@@ -51,6 +57,7 @@ __all__ = ["TritonPythonModel"]
 '''
 _TOUCHED = "loaded"
 """A file beside a staged model that is made newer when the model is to be loaded again."""
+_REPOSITORY_VERSION = "1"
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,9 @@ class TritonServer:
     """One server to be started for `model`, on ports that were free a moment ago."""
 
     runtime: Path
-    endpoint_id: str
+    id: str
+    """What it says of itself; a port that was taken by another server is recognized by it."""
+    version: int
     model: str
     http_port: int
     grpc_port: int
@@ -66,18 +75,18 @@ class TritonServer:
     admin_key: str = field(repr=False)
 
     @classmethod
-    def plan(cls, runtime: Runtime, model: str) -> "TritonServer":
-        """A server on three free ports of the loopback."""
+    def plan(cls, runtime: Runtime, model: str, version: int) -> "TritonServer":
+        """A server of what was staged as `version`, on three free ports of the loopback."""
         http_port, grpc_port, metrics_port = free_ports(3)
         key = secrets.token_hex(16)
-        return cls(runtime.path, runtime.id, model, http_port, grpc_port, metrics_port, key)
+        return cls(runtime.path, f"{runtime.id}-{version}", version, model, http_port, grpc_port, metrics_port, key)
 
     def command(self, shared_memory_prefix: str) -> list[str]:
         """The command line; every model is loaded and unloaded on request, so that a broken one can be mended."""
         guard = f"{_ADMIN_APIS}:{_ADMIN_HEADER}={self.admin_key}"
         options = {
-            "id": self.endpoint_id,
-            "model-repository": self.runtime / "models",
+            "id": self.id,
+            "model-repository": staged(self.runtime, self.version),
             "backend-directory": self.runtime / "backends",
             "model-config-name": "cpu",
             "model-control-mode": "explicit",
@@ -115,7 +124,7 @@ class TritonServer:
             ready, _ = self._call("GET", f"/v2/models/{self.model}/ready")
         except (OSError, http.client.HTTPException, ValueError):
             return None
-        if about.get("name") != self.endpoint_id:
+        if about.get("name") != self.id:
             raise PortTakenError(f"port {self.http_port} was taken by another server")
         return str(about["version"]) if ready == http.client.OK else None
 
@@ -125,7 +134,7 @@ class TritonServer:
         Raises `ModelNotLoadedError` if Triton couldn't, `ServingError` if it doesn't say within the time: a model
         process that dies at the wrong moment of its start makes Triton wait for ever.
         """
-        for version in (self.runtime / "models").glob("*/1"):
+        for version in staged(self.runtime, self.version).glob(f"*/{self.version}"):
             (version / _TOUCHED).touch()
         path = f"/v2/repository/models/{self.model}/load"
         headers = {_ADMIN_HEADER: self.admin_key, "content-type": "application/json"}
@@ -135,6 +144,22 @@ class TritonServer:
             raise ServingError(f"Triton did not load the model again within {timeout_s:.0f} s: {error}") from error
         if status != http.client.OK:
             raise ModelNotLoadedError(f"Triton could not load the model again: {body.decode(errors='replace').strip()}")
+
+    def unload(self, timeout_s: float) -> None:
+        """Let the model's processes end in good order, as far as the time allows; they write what they still hold."""
+        path = f"/v2/repository/models/{self.model}/unload"
+        headers = {_ADMIN_HEADER: self.admin_key, "content-type": "application/json"}
+        deadline = time.monotonic() + timeout_s
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            self._call("POST", path, headers, timeout=timeout_s)
+            # Triton answers before the processes have ended.
+            while time.monotonic() < deadline and self._is_loaded():
+                time.sleep(0.05)
+
+    def _is_loaded(self) -> bool:
+        headers = {_ADMIN_HEADER: self.admin_key, "content-type": "application/json"}
+        _, body = self._call("POST", "/v2/repository/index", headers)
+        return any(one.get("state") != "UNAVAILABLE" for one in json.loads(body))
 
     def _call(
         self, method: str, path: str, headers: dict[str, str] | None = None, *, timeout: float = 2.0
@@ -156,8 +181,8 @@ class PortTakenError(ServingError):
     """A port that was free when it was chosen is not any more; choose others."""
 
 
-def stage(runtime: Path, models: Path, model: str) -> None:
-    """Put the backends and a servable copy of `models/MODEL`, and of its steps, into the runtime directory."""
+def stage_backend(runtime: Path) -> None:
+    """Put Triton's backends for this Python into the runtime directory."""
     wheel = _wheel()
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = wheel / "python_backend_stubs" / version / "triton_python_backend_stub"
@@ -171,29 +196,34 @@ def stage(runtime: Path, models: Path, model: str) -> None:
     for name in _ENCODER_BACKENDS:
         (runtime / "backends" / name).mkdir()
         (runtime / "backends" / name / "model.py").write_text(_ENCODER_PY, encoding="utf-8")
-    for part in (models / model, *sorted(models.glob(f"{model}_*"))):
-        shutil.copytree(part, runtime / "models" / part.name, copy_function=_copy_or_link)
 
 
-def environment(endpoint_id: str) -> dict[str, str]:
-    """What Triton and its stubs run with."""
+def stage_models(runtime: Path, models: Path, version: int) -> None:
+    """Put a servable copy of the models in `models` into the runtime directory, as version `version` of them."""
+    target = staged(runtime, version)
+    shutil.copytree(models, target, copy_function=_copy_or_link)
+    if str(version) != _REPOSITORY_VERSION:
+        for directory in target.glob(f"*/{_REPOSITORY_VERSION}"):
+            directory.rename(directory.with_name(str(version)))
+
+
+def staged(runtime: Path, version: int) -> Path:
+    """Where the models of `version` are staged."""
+    return runtime / "models" / str(version)
+
+
+def environment(endpoint_id: str, version: int = 0) -> dict[str, str]:
+    """What Triton and its stubs run with; `version` is what they serve, 0 for the other processes of an endpoint."""
     libraries = [str(_wheel().parent.parent / "nvidia_pytriton.libs"), _python_library_directory()]
     return {
         **os.environ,
         MARKER: endpoint_id,
+        VERSION_MARKER: str(version),
         "PATH": os.pathsep.join([_python_directory(), os.environ.get("PATH", os.defpath)]),
         "LD_LIBRARY_PATH": os.pathsep.join([*filter(None, libraries), os.environ.get("LD_LIBRARY_PATH", "")]),
         # Instances are the parallelism; a tokenizer with a thread for each core would only fight them.
         "TOKENIZERS_PARALLELISM": "false",
     }
-
-
-def raise_stack_limit() -> None:
-    """Give Triton's parser room; called in the child before it becomes Triton."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
-    wanted = _STACK_BYTES if hard == resource.RLIM_INFINITY else min(_STACK_BYTES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_STACK, (wanted, hard))
 
 
 def free_ports(count: int) -> list[int]:

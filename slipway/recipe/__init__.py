@@ -11,6 +11,7 @@ from slipway.recipe.frontdoor import Auth, Limits, Tls
 from slipway.recipe.loading import load_recipe, recipe_schema
 from slipway.recipe.loadtest import LoadTest, Slo
 from slipway.recipe.observability import Capture, Observe
+from slipway.recipe.rollout import Rollout
 from slipway.recipe.sections import Base, Data, Export, Recipe, Split, Train
 from slipway.recipe.serve import Serve
 
@@ -27,6 +28,7 @@ __all__ = [
     "LoadTest",
     "Observe",
     "Recipe",
+    "Rollout",
     "Serve",
     "Slo",
     "Split",

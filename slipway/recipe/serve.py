@@ -6,6 +6,7 @@ from pydantic import Field
 
 from slipway.recipe.frontdoor import Auth, Limits, Tls
 from slipway.recipe.observability import Observe
+from slipway.recipe.rollout import Rollout
 from slipway.recipe.section import Section
 
 
@@ -52,7 +53,10 @@ class Serve(Section):
     """Connections that are open at a time; more are refused."""
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     """A request that takes longer is answered with 504."""
+    grace_s: Annotated[float, Field(ge=0, le=3600)] = 15.0
+    """At the end, requests that were accepted have so long to be answered; then they get 503."""
     auth: Auth = Auth()
     tls: Tls = Tls()
     limits: Limits = Limits()
     observe: Observe = Observe()
+    rollout: Rollout = Rollout()

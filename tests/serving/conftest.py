@@ -7,14 +7,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import psutil
 import pytest
 
 import serving
+from serving.server.envoy_admin import EnvoyAdmin
 from serving.server.runtime import MARKER, marked_processes
 from slipway.bundle import Bundle
 from slipway.recipe import Limits, Serve
@@ -27,7 +30,8 @@ import serving
 from serving.server.endpoint import sigterm_interrupts
 from slipway.recipe import Serve
 
-with serving.start(Path(sys.argv[1]), Serve(port=0, **json.loads(sys.argv[2]))) as endpoint:
+section = Serve.model_validate_json(json.dumps({"port": 0, **json.loads(sys.argv[2])}))
+with serving.start(Path(sys.argv[1]), section) as endpoint:
     with contextlib.suppress(KeyboardInterrupt), sigterm_interrupts():
         print(json.dumps({"address": endpoint.address, "runtime": str(endpoint.access_log.parent)}), flush=True)
         endpoint.wait()
@@ -83,6 +87,10 @@ class Owner:
                     found.append(process)
         return found
 
+    def active_requests(self) -> int:
+        """Requests that the front door has to answer yet."""
+        return EnvoyAdmin(self.runtime / "envoy.sock").traffic().requests
+
     def leftovers(self) -> list[str]:
         """What is there of the endpoint: processes, shared memory, files, its port."""
         found = [f"process {process.pid}" for process in marked_processes(self.runtime.name)]
@@ -95,15 +103,24 @@ class Owner:
 @pytest.fixture
 def own(repository: Path) -> Iterator[Callable[..., Owner]]:
     """Start an owner of an endpoint; whatever the test leaves of it is removed."""
+    with owners(repository) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def owners(repository: Path) -> Iterator[Callable[..., Owner]]:
+    """A function that starts owners of endpoints; whatever the block leaves of them is removed."""
     started: list[Owner] = []
 
-    def start(**settings: float) -> Owner:
+    def start(
+        served: Path = repository, environment: Mapping[str, str] = MappingProxyType({}), **settings: Any
+    ) -> Owner:
         process = subprocess.Popen(
-            [sys.executable, "-c", OWNER, str(repository), json.dumps(settings)],
+            [sys.executable, "-c", OWNER, str(served), json.dumps(settings)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={key: value for key, value in os.environ.items() if key != MARKER},
+            env={key: value for key, value in os.environ.items() if key != MARKER} | dict(environment),
         )
         assert process.stdout is not None
         line = process.stdout.readline()

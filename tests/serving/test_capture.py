@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import serving
 from serving.model.observation import Answered, Executed, Request
 from serving.privacy import presidio
 from serving.privacy.capture import LONGEST_TEXT, Capture, Outcome
@@ -23,7 +24,7 @@ from serving.privacy.files import CaptureFiles
 from serving.privacy.masking import PATTERNS, Found, Masker
 from slipway.errors import ServingError
 from slipway.recipe import Capture as Section
-from slipway.recipe import Data, Observe
+from slipway.recipe import Data, Observe, Serve
 from tests.serving.conftest import eventually
 
 pytestmark = [pytest.mark.unit]
@@ -249,6 +250,7 @@ def test_captured_files_are_a_table_that_slipway_trains_on(tmp_path: Path, count
 
 
 @with_presidio
+@pytest.mark.slow
 def test_presidio_finds_what_our_patterns_do_not_know() -> None:
     masker = presidio.capture_masker()
     assert masker.mask("His NINO is AB 12 34 56 C.") == "His NINO is <ID>."
@@ -267,3 +269,32 @@ def test_capture_is_off_unless_asked_for_and_wants_a_directory() -> None:
     assert Observe().capture.rate == 0
     with pytest.raises(ValueError, match="directory"):
         Section(rate=0.1)
+
+
+@with_presidio
+@pytest.mark.integration
+@pytest.mark.slow
+def test_an_endpoint_captures_what_it_is_asked_masked_and_flushed_when_it_ends(
+    repository: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "captured"
+    observe = Observe(capture=Section(rate=1.0, directory=str(directory)))
+    with (
+        serving.start(repository, Serve(port=0, observe=observe)) as endpoint,
+        serving.Client(endpoint.address, endpoint.model) as client,
+    ):
+        client.classify([f"好 good 13800138000 number {number}" for number in range(30)])
+    rows = [row for row in captured(directory) if "number" in str(row["text"])]
+    assert len(rows) == 30
+    assert all(str(row["text"]).startswith("好 good <PHONE> number") for row in rows)
+    assert {row["label"] for row in rows} == {"positive"}
+    assert {(row["model"], row["version"]) for row in rows} == {("tiny", "1")}
+
+
+def test_an_endpoint_without_the_extra_says_so_before_it_starts(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presidio.importlib.util, "find_spec", lambda _: None)
+    observe = Observe(capture=Section(rate=1.0, directory=str(tmp_path)))
+    with pytest.raises(ServingError, match=r"slipway\[privacy\]"):
+        serving.start(repository, Serve(port=0, observe=observe))

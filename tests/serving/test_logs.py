@@ -3,16 +3,28 @@
 import io
 import json
 import logging
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from serving.observability.logs import Relay, log_json
+from slipway.bundle import Bundle
 from slipway.progress import complain, say
 from tests.serving.conftest import eventually
 
 pytestmark = [pytest.mark.unit]
+
+RECIPE = """
+name: tiny
+base: {{model: "file:base"}}
+data: {{source: "file:data.csv"}}
+serve: {{port: {port}, observe: {{logs: json}}}}
+"""
 
 Lines = Callable[[], list[dict[str, str]]]
 
@@ -74,3 +86,30 @@ def test_after_the_end_people_read_sentences_again(capsys: pytest.CaptureFixture
     log_json(stream)()
     say("hello")
     assert stream.getvalue() == ""
+
+
+@pytest.mark.integration
+def test_an_endpoint_says_everything_as_json_and_so_does_its_failure(bundle: Bundle, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        outcomes = []
+        for port in (0, taken.getsockname()[1]):
+            recipe.write_text(RECIPE.format(port=port), encoding="utf-8")
+            command = [sys.executable, "-m", "slipway", "serve", str(bundle.path), "--recipe", str(recipe)]
+            command += ["--repository", str(tmp_path / "repository")]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            assert process.stdout is not None
+            if port == 0:
+                assert process.stdout.readline().startswith("curl")
+                process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+            outcomes.append((process.returncode, [json.loads(line) for line in errors.splitlines()]))
+    (code, served), (failed, refused) = outcomes
+    assert code == 0
+    assert {line["logger"] for line in served} >= {"slipway", "slipway.triton"}
+    assert any("is served at" in line["message"] for line in served)
+    assert any("Started Metrics Service" in line["message"] for line in served)
+    assert failed == 1
+    assert (refused[-1]["level"], "in use" in refused[-1]["message"]) == ("ERROR", True)

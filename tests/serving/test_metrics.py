@@ -33,8 +33,8 @@ def executed(
     padded: int = 2,
     started: float = 100.0,
 ) -> Executed:
-    times = (started, started + 0.001, started + 0.011, started + 0.012)
     runs = 1 if answered else 0
+    times = (started, started + 0.001 * runs, started + 0.011 * runs, started + 0.012)
     return Executed(*times, tokens, padded, runs, answered, refused)  # type: ignore[arg-type]
 
 
@@ -168,7 +168,7 @@ def test_without_settings_the_model_counts_and_writes_nothing(
     observer = make_observer(triton, {}, version)
     observer.executed(executed(answered("positive")))
     observer.close()
-    assert triton.value("slipway_requests_total", model="tiny", version="7") == 1
+    assert triton.value("slipway_requests_total", model="tiny", version="7", step="fused") == 1
     assert [file.name for file in version.iterdir()] == ["bundle.json"]
 
 
