@@ -2,7 +2,7 @@
 
     model processes died, or hang          →  load the model again beside what lives (0.3 s for a small one)
     that doesn't end, or Triton died, hangs →  start Triton again (1 to 2 s)
-    too many repairs within a minute        →  give up, with the reason
+    too many repairs in a row               →  give up, with the reason
 
 Triton never notices that a model process died: it goes on handing requests to it, and a dead one is always free. So the
 processes are counted at every tick (`/proc`, microseconds), and the front door's health, a real inference, is watched
@@ -20,25 +20,37 @@ from serving.server.versions import ServedVersion
 from slipway.errors import ServingError
 
 START_TIMEOUT_S = 120.0
-_SHORTEST_LOAD_TIMEOUT_S = 10.0
-_MOST_REPAIRS, _WINDOW_S = 10, 60.0
+_SHORTEST_LOAD_TIMEOUT_S = 15.0
+_MOST_REPAIRS, _HEALTHY_S = 8, 3.0
 
 
 class Budget:
-    """So many repairs within a minute; a thing that needs more is broken in a way that repairing does not mend."""
+    """So many repairs in a row, with no healthy stretch between them; what needs more is not mended by repairing.
 
-    def __init__(self, most: int = _MOST_REPAIRS, window_s: float = _WINDOW_S) -> None:
+    Not so many in a minute: of a model that takes half a minute to load, that would be for ever.
+    """
+
+    def __init__(self, most: int = _MOST_REPAIRS, healthy_s: float = _HEALTHY_S) -> None:
         self._most = most
-        self._window_s = window_s
-        self._spent: list[float] = []
+        self._healthy_s = healthy_s
+        self._in_a_row = 0
+        self._healthy_since: float | None = None
 
     def spend(self, why: Callable[[], str]) -> None:
         """Take one; raises `ServingError` with `why()` if there is none."""
-        now = time.monotonic()
-        self._spent = [moment for moment in self._spent if now - moment < self._window_s]
-        if len(self._spent) >= self._most:
-            raise ServingError(f"giving up after {self._most} repairs within {self._window_s:g} s: {why()}")
-        self._spent.append(now)
+        if self._healthy_since is not None and time.monotonic() - self._healthy_since >= self._healthy_s:
+            self._in_a_row = 0
+        self._healthy_since = None
+        if self._in_a_row >= self._most:
+            raise ServingError(
+                f"giving up after {self._most} repairs with less than {self._healthy_s:g} s of health between them: "
+                f"{why()}"
+            )
+        self._in_a_row += 1
+
+    def healthy(self) -> None:
+        """What was repaired answers again."""
+        self._healthy_since = self._healthy_since or time.monotonic()
 
 
 class Mending:
@@ -68,6 +80,7 @@ class Mending:
             self._reload(f"{missing} of {self._served.stubs} model processes died")
         elif healthy:
             self._healthy_at = time.monotonic()
+            self._budget.healthy()
         elif time.monotonic() - self._healthy_at > self._patience_s:
             self._wake()
         return False
@@ -123,8 +136,8 @@ class Mending:
         if self._served.became_ready() is not None:
             self._starting = False
             self._done("Triton was started again")
-        elif time.monotonic() - self._since > START_TIMEOUT_S:
-            self._start(f"{self._what}; Triton was not ready after {START_TIMEOUT_S:g} s")
+        elif time.monotonic() - self._since > self._load_timeout_s:
+            self._start(f"{self._what}; Triton was not ready again after {self._load_timeout_s:.0f} s")
         return False
 
     def _begin(self, what: str) -> None:

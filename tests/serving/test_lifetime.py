@@ -170,24 +170,6 @@ def is_accepting(address: str) -> bool:
     return False
 
 
-@pytest.mark.slow
-def test_a_model_that_keeps_dying_is_given_up_with_a_reason(own: Own) -> None:
-    owner = own()
-
-    def kill_the_model() -> bool:
-        for stub in owner.named(STUB):
-            with contextlib.suppress(psutil.Error):
-                stub.kill()
-        return owner.process.poll() is not None
-
-    assert eventually(kill_the_model, within=60)
-    _, errors = owner.process.communicate(timeout=30)
-    assert owner.process.returncode == 1
-    assert "model processes died" in errors
-    assert "giving up" in errors
-    assert owner.leftovers() == []
-
-
 def test_a_port_in_use_is_refused_in_one_line_before_anything_starts(repository: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
