@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from serving.server.triton import free_ports
 
@@ -89,6 +90,8 @@ class Contender:
     path: str
     body: Callable[[str], Any]
     label: Callable[[Any], str]
+    cpu_s: Callable[[], float]
+    """Processor seconds that the server has used so far."""
     versions: dict[str, str] = field(default_factory=dict)
 
     def ask(self, text: str) -> str:
@@ -136,7 +139,13 @@ def running(peer: Peer, python: Path, checkpoint: Path) -> Iterator[Contender]:
         )
         try:
             contender = Contender(
-                peer.name, f"127.0.0.1:{port}", peer.path, peer.body, peer.label, versions(python, peer)
+                peer.name,
+                f"127.0.0.1:{port}",
+                peer.path,
+                peer.body,
+                peer.label,
+                lambda: cpu_s_of_tree(process.pid),
+                versions(python, peer),
             )
             await_ready(contender, process, log)
             yield contender
@@ -162,6 +171,15 @@ def await_ready(contender: Contender, process: "subprocess.Popen[bytes]", log: A
             return
     log.seek(0)
     raise RuntimeError(f"{contender.name}: {said}\n{log.read()[-2000:]}")
+
+
+def cpu_s_of_tree(root: int) -> float:
+    used = 0.0
+    for process in (psutil.Process(root), *psutil.Process(root).children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            used += times.user + times.system
+    return used
 
 
 def versions(python: Path, peer: Peer) -> dict[str, str]:

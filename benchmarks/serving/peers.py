@@ -6,9 +6,11 @@ Served over HTTP, one text a request: the checkpoint in eager PyTorch by LitServ
 in an environment of its own (`contenders.py`, `peers/`); by Slipway, Triton behind Envoy, the dense model in fp32, so
 that it is known what the server and the engine are worth without compression, and BUNDLE's model.
 
+First, 16 callers that ask again as soon as they are answered: processor time that a request takes at the server, and
+what that would give on all cores if nobody else used them. It is the figure to look at on a machine that is shared.
 Capacity is the highest Poisson rate at which p99 stays within the objective and nothing fails, found by bracketing and
 bisection to 5 %; latency counts from the scheduled arrival. All servers are up at once and take turns, repeat by
-repeat. A peer that can't be installed or started is a row that says so.
+repeat (`--repeats 0` leaves it out). A peer that can't be installed or started is a row that says so.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from export.students import dense_structure
 import serving
 from benchmarks.serving.asking import Asker
 from benchmarks.serving.contenders import PEERS_OF_SLIPWAY, Contender, Peer, install, running
+from benchmarks.serving.processes import cpu_s
 from benchmarks.serving.undisturbed import Watch
 from export.source import Source
 from serving.protocol import inference_body
@@ -44,6 +47,7 @@ TEXTS = 500
 QUIET_RATE = 20.0
 """Requests/s at which latency without queueing is looked at; every contender can do so many."""
 PRECISION = 1.05
+DENSE, COMPRESSED = "Slipway, dense fp32", "Slipway, compressed"
 
 Ask = Callable[..., dict[str, Any]]
 
@@ -55,7 +59,8 @@ def main() -> None:
     parser.add_argument("--environments", type=Path, default=Path(".cache/peers"))
     parser.add_argument("--slo-ms", type=float, default=100.0)
     parser.add_argument("--seconds", type=float, default=5.0, help="of one probe, after a warm-up of 1.5 s")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5, help="of 16 callers")
+    parser.add_argument("--repeats", type=int, default=3, help="of the search for the capacity")
     parser.add_argument("--only", nargs="*", help="names of peers")
     parser.add_argument("--disturbed", type=float, default=0.05, help="share of the cores that others may take")
     parser.add_argument("--patience", type=float, default=900.0, help="seconds in all to wait for moments like that")
@@ -67,14 +72,18 @@ def main() -> None:
         dense = dense_bundle(options.checkpoint, Path(work))
         contenders, missing = started(options, stack)
         contenders += [
-            stack.enter_context(slipway("Slipway, dense fp32", dense, Path(work) / "dense-repository")),
-            stack.enter_context(slipway("Slipway, compressed", bundle, Path(work) / "repository")),
+            stack.enter_context(slipway(DENSE, dense, Path(work) / "dense-repository")),
+            stack.enter_context(slipway(COMPRESSED, bundle, Path(work) / "repository")),
         ]
         asker = stack.enter_context(Asker())
         agreement = {contender.name: agree(contender, contenders[-2], texts[:100]) for contender in contenders}
         watch = Watch(options.disturbed, options.patience)
-        quiet, capacities = measure(partial(watched, watch, asker), contenders, texts, options)
-    show(contenders, missing, agreement, quiet, capacities, options, watch)
+        ask = partial(watched, watch, asker)
+        work_ms = saturate(ask, contenders, texts, options)
+        quiet, capacities = measure(ask, contenders, texts, options)
+    show_work(contenders, missing, agreement, work_ms, watch)
+    if capacities:
+        show_capacities(contenders, quiet, capacities, options, watch)
 
 
 def dense_bundle(checkpoint: Path, work: Path) -> Bundle:
@@ -131,6 +140,7 @@ def slipway(name: str, bundle: Bundle, repository: Path) -> Any:
             f"/v2/models/{endpoint.model}/infer",
             inference_body,
             lambda answer: str(answer["outputs"][0]["data"][0]),
+            lambda: sum(cpu_s(endpoint).values()),
             {"triton": about["triton"], "envoy": about["envoy"]},
         )
 
@@ -143,6 +153,20 @@ def agree(contender: Contender, dense: Contender, texts: list[str]) -> float:
 def watched(watch: Watch, asker: Asker, **order: Any) -> dict[str, Any]:
     """What the asker answers, in a run that others didn't disturb."""
     return watch(lambda: asker(**order))
+
+
+def saturate(
+    asker: Ask, contenders: list[Contender], texts: list[str], options: argparse.Namespace
+) -> dict[str, list[float]]:
+    """Processor time of the server in ms for each request, round by round; the first round warms up."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for round_number in range(-1, options.rounds):
+        for contender in contenders:
+            before = contender.cpu_s()
+            answer = asker(**contender.order(texts), mode="closed", concurrency=16, seconds=2.0, seed=round_number)
+            if round_number >= 0:
+                found[contender.name].append(1000 * (contender.cpu_s() - before) / len(answer["latencies_ms"]))
+    return found
 
 
 def measure(
@@ -189,10 +213,32 @@ def meets(asker: Ask, order: dict[str, Any], rate: float, options: argparse.Name
     return bool(latencies and answer["errors"] == 0 and np.percentile(latencies, 99) <= options.slo_ms)
 
 
-def show(
+def show_work(
     contenders: list[Contender],
     missing: dict[str, str],
     agreement: dict[str, float],
+    work_ms: dict[str, list[float]],
+    watch: Watch,
+) -> None:
+    cores = len(os.sched_getaffinity(0))
+    print(f"\n{cores} cores; 16 callers, one text a request; {watch}; {time.strftime('%Y-%m-%d')}\n")
+    print("| server | versions | CPU ms a request | on all cores | compressed | dense | same label as dense |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    middle = {name: float(np.median(values)) for name, values in work_ms.items()}
+    for contender in contenders:
+        name, mine = contender.name, middle[contender.name]
+        versions = ", ".join(f"{package} {version}" for package, version in contender.versions.items())
+        print(
+            f"| {name} | {versions} | {mine:.2f} ({min(work_ms[name]):.2f} to {max(work_ms[name]):.2f}) | "
+            f"{1000 * cores / mine:,.0f}/s | {mine / middle[COMPRESSED]:.1f}× | {mine / middle[DENSE]:.1f}× | "
+            f"{agreement[name]:.0%} |"
+        )
+    for name, reason in missing.items():
+        print(f"| {name} | {reason} | | | | | |")
+
+
+def show_capacities(
+    contenders: list[Contender],
     quiet: dict[str, list[float]],
     capacities: dict[str, list[float]],
     options: argparse.Namespace,
@@ -200,29 +246,17 @@ def show(
 ) -> None:
     print(
         f"\n{len(os.sched_getaffinity(0))} cores shared by client and server; p99 within {options.slo_ms:g} ms; "
-        f"{options.repeats} repeats, interleaved, probes of {options.seconds:g} s; "
-        f"{watch}; {time.strftime('%Y-%m-%d')}\n"
+        f"{options.repeats} repeats, interleaved, probes of {options.seconds:g} s; {watch}\n"
     )
-    print(
-        f"| server | versions | p50, p99 ms at {QUIET_RATE:g}/s | capacity, requests/s | compressed | dense | labels |"
-    )
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    print(f"| server | p50, p99 ms at {QUIET_RATE:g}/s | capacity, requests/s | compressed | dense |")
+    print("| --- | ---: | ---: | ---: | ---: |")
     middle = {name: float(np.median(values)) for name, values in capacities.items()}
     for contender in contenders:
         name = contender.name
         p50, p99 = np.percentile(quiet[name], [50, 99])
-        ratios = [
-            f"{middle[ours] / middle[name]:.1f}×" if middle[name] else "∞"
-            for ours in ("Slipway, compressed", "Slipway, dense fp32")
-        ]
-        versions = ", ".join(f"{package} {version}" for package, version in contender.versions.items())
+        ratios = [f"{middle[ours] / middle[name]:.1f}×" if middle[name] else "∞" for ours in (COMPRESSED, DENSE)]
         span = f"{min(capacities[name]):,.0f} to {max(capacities[name]):,.0f}"
-        print(
-            f"| {name} | {versions} | {p50:.1f}, {p99:.1f} | {middle[name]:,.0f} ({span}) | {ratios[0]} | "
-            f"{ratios[1]} | {agreement[name]:.0%} |"
-        )
-    for name, reason in missing.items():
-        print(f"| {name} | {reason} | | | | | |")
+        print(f"| {name} | {p50:.1f}, {p99:.1f} | {middle[name]:,.0f} ({span}) | {ratios[0]} | {ratios[1]} |")
 
 
 if __name__ == "__main__":

@@ -37,4 +37,6 @@ if __name__ == "__main__":
         workers=len(os.sched_getaffinity(0)),
         log_level="warning",
         access_log=False,
+        # A worker that loads PyTorch on a busy machine is not a hung one.
+        timeout_worker_healthcheck=120,
     )
