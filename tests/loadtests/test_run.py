@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import loadtests
+from loadtests.measured import of_file
 from loadtests.plan import draw_plan
 from loadtests.samples import SCHEMA, STARTED, read_samples
-from loadtests.slo import generators_of
 from slipway.artifacts import Artifact, read_artifact
 from slipway.bundle import Bundle
 from slipway.errors import LoadTestError
@@ -239,7 +239,7 @@ def test_workers_send_the_plan_of_one_from_one_moment_on(
     plan = draw_plan(load, 20)
     np.testing.assert_allclose(samples["scheduled_s"], plan.scheduled_s)
     np.testing.assert_array_equal(samples["text_index"], plan.text_index)
-    assert len(generators_of(samples)) == 2
+    assert len(of_file(artifact.path / "samples.parquet").generators) == 2
     verdict = verdict_of(artifact)
     assert verdict.outcome == "met", verdict.reason
     assert verdict.workers == 2
