@@ -232,8 +232,8 @@ def test_the_locustfile_runs_by_itself(bundle: Bundle, address: str, tmp_path: P
 def test_workers_send_the_plan_of_one_from_one_moment_on(
     bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts
 ) -> None:
-    load = section(workers=2, rate=60.0, duration_s=3.0)
-    texts = write_texts([f"text {number}" for number in range(20)])
+    load = section(workers=2, rate=60.0, duration_s=3.0, slo={"error_rate": 0.2})
+    texts = write_texts([*(f"text {number}" for number in range(19)), "!error"])
     artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts)
     samples = read_samples(artifact.path / "samples.parquet")
     plan = draw_plan(load, 20)
@@ -243,6 +243,7 @@ def test_workers_send_the_plan_of_one_from_one_moment_on(
     verdict = verdict_of(artifact)
     assert verdict.outcome == "met", verdict.reason
     assert verdict.workers == 2
+    assert verdict.failures["error"] >= 9
 
 
 def test_a_worker_that_can_not_begin_ends_the_run(bundle: Bundle, tmp_path: Path) -> None:
