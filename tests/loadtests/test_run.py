@@ -187,18 +187,18 @@ import loadtests
 from slipway.bundle import Bundle
 from slipway.recipe import LoadTest
 
-bundle, address, out = sys.argv[1:]
-load = LoadTest(rate=20.0, duration_s=120.0)
+bundle, address, out, workers = sys.argv[1:]
+load = LoadTest(rate=20.0, duration_s=120.0, workers=int(workers))
 loadtests.run(Bundle.open(Path(bundle)), address, load, Path(out))
 """
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(("ending", "workers"), [(signal.SIGINT, 1), (signal.SIGKILL, 1), (signal.SIGKILL, 2)])
 def test_an_interrupted_run_leaves_no_process_and_no_half_verdict(
-    bundle: Bundle, address: str, tmp_path: Path, ending: signal.Signals
+    bundle: Bundle, address: str, tmp_path: Path, ending: signal.Signals, workers: int
 ) -> None:
     out = tmp_path / "verdict"
-    command = [sys.executable, "-c", _OWNER, str(bundle.path), address, str(out)]
+    command = [sys.executable, "-c", _OWNER, str(bundle.path), address, str(out), str(workers)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path.cwd()) as owner:
         assert owner.stderr is not None
         # The first line of progress says that load is under way.
