@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from loadtests.samples import merge_shares
+from loadtests.samples import merge_shares, share_file
 from slipway.bundle import Bundle
 from slipway.errors import LoadTestError
 from slipway.progress import progress
@@ -70,7 +70,8 @@ def generate(
                     shown_s = elapsed_s
             for process in processes:
                 process.wait()
-            if section.workers > 1 and not any(process.returncode for process in processes):
+            shares = [share_file(samples, worker) for worker in range(section.workers)]
+            if section.workers > 1 and all(share.is_file() for share in shares):
                 merge_shares(samples, section.workers)
             if not samples.is_file():
                 codes = ", ".join(str(process.returncode) for process in processes)

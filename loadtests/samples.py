@@ -186,9 +186,9 @@ class Recorder:
         return self._writer
 
 
-def read_samples(file: Path, columns: list[str] | None = None) -> pa.Table:
-    """The samples in `file` with all its metadata; texts that repeat are read as numbers."""
-    table = pq.read_table(file, columns=columns, read_dictionary=["protocol", "outcome", "detail", "version"])
+def read_samples(file: Path) -> pa.Table:
+    """The samples in `file` with all its metadata, which `pq.read_table` leaves out in part."""
+    table = pq.read_table(file)
     metadata = {**(table.schema.metadata or {}), **(pq.read_metadata(file).metadata or {})}
     metadata.pop(b"ARROW:schema", None)
     return table.replace_schema_metadata(metadata)

@@ -15,13 +15,17 @@ requests of all repeats; beside the ratio stands the span over the repeats: the 
 import argparse
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -32,6 +36,9 @@ from slipway.bundle import Bundle
 from slipway.recipe import LoadTest, Serve
 
 WHEEL = "tritonclient==2.48.0"
+LIBRARIES = {"libb64-*.so.0d": "libb64.so.0d", "libcudart-*.so.12*": "libcudart.so.12"}
+"""What perf_analyzer is linked to and Triton's wheel happens to carry, under other names."""
+_WINDOWS = 3
 PERCENTILES = (50, 95, 99)
 
 
@@ -50,6 +57,10 @@ def binary(cache: Path) -> Path:
                 partial = Path(archive.extract(name, scratch))
             partial.chmod(0o755)
             partial.rename(found)
+    for pattern, name in LIBRARIES.items():
+        (library,) = (Path(find_spec("pytriton").origin).parents[1] / "nvidia_pytriton.libs").glob(pattern)
+        if not (cache / name).exists():
+            shutil.copy(library, cache / name)
     return found
 
 
@@ -77,16 +88,18 @@ def theirs(analyzer: Path, address: str, model: str, texts: list[str], load: Loa
         data.write_text(json.dumps({"data": [{"text": [text]} for text in texts]}), encoding="utf-8")
         command: list[str | Path] = [analyzer, "-m", model, "-u", address, "-i", "grpc", "-a", "--max-threads=8"]
         command += [f"--request-rate-range={load.rate}:{load.rate}:1", "--request-distribution=poisson"]
-        command += [f"--input-data={data}", f"--measurement-interval={int(load.duration_s * 1000)}"]
-        # One window, whatever it looks like: it would otherwise be repeated until three agree.
-        command += ["--stability-percentage=999", "--max-trials=1", f"--profile-export-file={export}"]
-        command += [f"--random-seed={load.seed + 1}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command += [f"--input-data={data}", f"--measurement-interval={int(load.duration_s / _WINDOWS * 1000)}"]
+        # It measures until three windows agree; here any three do.
+        command += ["--stability-percentage=999", f"--max-trials={_WINDOWS}", f"--profile-export-file={export}"]
+        environment = os.environ | {"LD_LIBRARY_PATH": str(analyzer.parent)}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if not export.is_file():
             raise SystemExit(f"perf_analyzer: {done.stdout}{done.stderr}")
-        requests = json.loads(export.read_text(encoding="utf-8"))["experiments"][0]["requests"]
-    assert all(request["success"] for request in requests if "success" in request)
-    return [(request["response_timestamps"][0] - request["timestamp"]) / 1e6 for request in requests]
+        # It writes the answers' bytes into its JSON as they are; only the times are wanted, and they are numbers.
+        written = export.read_text(encoding="latin-1")
+        times = re.findall(r'\{"timestamp":(\d+),.*?"response_timestamps":\[(\d*)', written, re.DOTALL)
+    assert times, written[:2000]
+    return [(int(answered) - int(sent)) / 1e6 for sent, answered in times if answered]
 
 
 def ours(bundle: Bundle, address: str, load: LoadTest) -> dict[str, list[float]]:
@@ -101,19 +114,22 @@ def ours(bundle: Bundle, address: str, load: LoadTest) -> dict[str, list[float]]
     return {kind: [sample[f"{kind}_ms"] for sample in measured] for kind in ("latency", "service")}
 
 
-def report(rate: float, runs: dict[str, list[list[float]]]) -> None:
-    """Percentiles side by side."""
-    counts = ", ".join(f"{name} {sum(map(len, each))}" for name, each in runs.items())
-    print(f"\n{rate:g} requests/s; requests: {counts}")
+def report(rate: float, runs: dict[str, list[list[float]]]) -> dict[str, Any]:
+    """Percentiles side by side, printed and returned."""
+    requests = {name: sum(map(len, each)) for name, each in runs.items()}
+    print(f"\n{rate:g} requests/s; requests: {', '.join(f'{name} {count}' for name, count in requests.items())}")
     print(f"{'ms':>6}" + "".join(f" {name:>28}" for name in runs) + f" {'sent / theirs':>14}")
+    figures: dict[str, Any] = {"rate": rate, "requests": requests}
     for percent in PERCENTILES:
+        pooled = {name: float(np.percentile(np.concatenate(each), percent)) for name, each in runs.items()}
         cells = []
-        for each in runs.values():
+        for name, each in runs.items():
             spans = [float(np.percentile(run, percent)) for run in each]
-            pooled = np.percentile(np.concatenate(each), percent)
-            cells.append(f"{pooled:8.2f} ({min(spans):.2f}–{max(spans):.2f})")
-        sent, their = (np.percentile(np.concatenate(runs[name]), percent) for name in ("from sending", "perf_analyzer"))
-        print(f"{f'p{percent}':>6}" + "".join(f" {cell:>28}" for cell in cells) + f" {sent / their:14.3f}", flush=True)
+            cells.append(f"{pooled[name]:8.2f} ({min(spans):.2f}–{max(spans):.2f})")
+        ratio = pooled["from sending"] / pooled["perf_analyzer"]
+        print(f"{f'p{percent}':>6}" + "".join(f" {cell:>28}" for cell in cells) + f" {ratio:14.3f}", flush=True)
+        figures[f"p{percent}"] = pooled
+    return figures
 
 
 def main() -> None:
@@ -123,12 +139,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--cache", type=Path, default=cache_root() / "perf_analyzer-2.48.0")
+    parser.add_argument("--json", action="store_true", help="the figures once more, as the last line")
     options = parser.parse_args()
     analyzer = binary(options.cache)
     bundle = Bundle.open(options.bundle)
     texts = pq.read_table(options.bundle / "expected.parquet")["text"].to_pylist()
     load = os.getloadavg()[0]
     print(f"{os.cpu_count()} cores, load average {load:.1f}, {options.repeats} × {options.seconds:g} s each, in turn")
+    figures = []
     with triton(bundle) as (address, model):
         for rate in options.rates:
             runs: dict[str, list[list[float]]] = {"from the schedule": [], "from sending": [], "perf_analyzer": []}
@@ -138,7 +156,9 @@ def main() -> None:
                 runs["from the schedule"].append(found["latency"])
                 runs["from sending"].append(found["service"])
                 runs["perf_analyzer"].append(theirs(analyzer, address, model, texts, load))
-            report(rate, runs)
+            figures.append(report(rate, runs))
+    if options.json:
+        print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -53,12 +53,9 @@ class Intensity:
         rounds, within = np.divmod(times_s, self._times[-1])
         piece = self._piece(self._times, within)
         passed = within - self._times[piece]
-        integral: FloatArray = (
-            rounds * self._integral[-1]
-            + self._integral[piece]
-            + passed * (self._rates[piece] + self._slope(piece) * passed / 2)
-        )
-        return integral
+        within_piece = passed * (self._rates[piece] + self._slope(piece) * passed / 2)
+        expected: FloatArray = rounds * self._integral[-1] + self._integral[piece] + within_piece
+        return expected
 
     def inverse(self, expected: FloatArray) -> FloatArray:
         """The times at which Λ reaches each of `expected`."""

@@ -62,6 +62,7 @@ monkey.patch_time()
 
 _HAND_OVER_S = 0.1
 _PROGRESS_INTERVAL_S = 0.5
+_MOST_KINDS_OF_ERROR = 100
 
 # What the command line and the web UI may override of the section.
 _OVERRIDES = {"rate": float, "duration_s": float, "warmup_s": float, "seed": int, "timeout_s": float}
@@ -202,6 +203,18 @@ class _Thread:
         return self._result
 
 
+class _Kinds:
+    """Errors as Locust shall count them: it keeps each text for ever, and some name a request."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def error(self, end: End) -> RuntimeError:
+        if len(self._known) < _MOST_KINDS_OF_ERROR:
+            self._known.add(end.detail)
+        return RuntimeError(end.detail if end.detail in self._known else f"{end.outcome}, of another kind")
+
+
 def _tell_locust(
     environment: Any,
     options: Namespace,
@@ -216,6 +229,7 @@ def _tell_locust(
     In batches, so that Locust's bookkeeping takes the interpreter from the sending thread seldom.
     """
     recent: deque[float] = deque(maxlen=2000)
+    kinds = _Kinds()
     failures = 0
     total_s = section.warmup_s + section.duration_s
     begun_s = told_s = time.monotonic()
@@ -234,7 +248,7 @@ def _tell_locust(
                 name=model,
                 response_time=end.latency_ms,
                 response_length=0,
-                exception=None if end.outcome == "ok" else RuntimeError(end.detail),
+                exception=None if end.outcome == "ok" else kinds.error(end),
                 context={},
             )
         if time.monotonic() - told_s >= _PROGRESS_INTERVAL_S:
