@@ -34,6 +34,7 @@ class _Look:
     cpu_s: float
     """Processor time of the server since the monitor began, of processes that have ended, too."""
     generator_cpu_s: float
+    machine_cpu_s: float
     rss_bytes: int
     counters: Counters | None
 
@@ -97,7 +98,7 @@ class Monitor:
         if self._metrics_url is not None:
             with contextlib.suppress(LoadTestError):
                 counters = read_counters(self._metrics_url, self._model)
-        self._looks.append(_Look(time.monotonic(), cpu_s, _own_cpu_s(), rss, counters))
+        self._looks.append(_Look(time.monotonic(), cpu_s, _own_cpu_s(), _machine_cpu_s(), rss, counters))
 
     def _processes(self) -> tuple[float, int]:
         assert self._server is not None  # noqa: S101  (asked by the caller)
@@ -126,6 +127,7 @@ class Monitor:
             cores=len(os.sched_getaffinity(0)),
             rss_mb=after.rss_bytes / 1e6,
             generator_cores=max(after.generator_cpu_s - before.generator_cpu_s, 0.0) / seconds,
+            machine_cores=max(after.machine_cpu_s - before.machine_cpu_s, 0.0) / seconds,
         )
 
 
@@ -133,6 +135,12 @@ def _work(before: _Look, after: _Look) -> Work | None:
     if before.counters is None or after.counters is None:
         return None
     return after.counters.since(before.counters)
+
+
+def _machine_cpu_s() -> float:
+    """Processor time of everything since the machine started."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.irq + times.softirq)
 
 
 def _own_cpu_s() -> float:

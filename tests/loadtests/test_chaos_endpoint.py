@@ -1,6 +1,5 @@
 """Faults in a real endpoint under load: Triton, its stubs and Envoy, found by their port and their mark."""
 
-
 import pytest
 
 import loadtests
