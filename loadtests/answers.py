@@ -37,10 +37,10 @@ def answers(bundle: Bundle, texts: Sequence[str]) -> Answers:
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered = Path(scratch) / "texts.parquet", Path(scratch) / "answers.parquet"
         pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), asked)
-        command = [sys.executable, "-P", "-m", "loadtests.answers", str(bundle.path.absolute()), asked, answered]
+        command = [sys.executable, "-P", "-m", "loadtests.answers", str(bundle.path.absolute())]
         packages = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         done = subprocess.run(
-            command,
+            [*command, str(asked), str(answered)],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(packages)},
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

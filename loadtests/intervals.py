@@ -84,6 +84,6 @@ def _ranks(count: int, share: float) -> tuple[int, int]:
     reached = np.cumsum(np.exp(logarithms))
     tail = (1 - CONFIDENCE) / 2
     # P(rank l ≤ quantile) = P(at least l samples below it).
-    low = int(below[np.searchsorted(reached, tail, side="right")])
-    high = int(below[min(np.searchsorted(reached, 1 - tail), len(below) - 1)]) + 1
+    low = int(below[int(np.searchsorted(reached, tail, side="right"))])
+    high = int(below[min(int(np.searchsorted(reached, 1 - tail)), len(below) - 1)]) + 1
     return max(low, 1), high

@@ -46,7 +46,8 @@ class Plan:
     @property
     def text_index(self) -> IntArray:
         """Row of each request's first text."""
-        return self.sent_texts[self._ends - self.sizes]
+        first: IntArray = self.sent_texts[self._ends - self.sizes]
+        return first
 
     def texts_of(self, request: int) -> list[int]:
         """Rows of the texts of one request."""

@@ -18,8 +18,8 @@ from typing import Any
 import gevent
 from locust.runners import MasterRunner, WorkerRunner
 
+from loadtests.clock import begins_at
 from loadtests.dispatch import LEAD_S
-from slipway.errors import LoadTestError
 
 _READY, _START, _DONE = "slipway-ready", "slipway-start", "slipway-done"
 _AHEAD_S = 1.0
@@ -84,17 +84,3 @@ class Together:
         if (error or len(self._done) == self._workers) and environment.web_ui is None:
             # Not from here: quitting ends the greenlet that this runs in.
             gevent.spawn(environment.runner.quit)
-
-
-def begins_at(starts_at_wall_s: float, wall_s: float, monotonic_s: float) -> float:
-    """The wall-clock moment `starts_at_wall_s` on the monotonic clock.
-
-    Raises `LoadTestError` if it is past or far ahead: this machine's clock and the master's don't agree.
-    """
-    ahead_s = starts_at_wall_s - wall_s
-    if not 0 < ahead_s < 5 * _AHEAD_S:
-        raise LoadTestError(
-            f"The master set the start {abs(ahead_s):.1f} s {'ahead' if ahead_s > 0 else 'ago'} by this machine's "
-            "clock. Set the clocks of all machines by NTP."
-        )
-    return monotonic_s + ahead_s

@@ -53,11 +53,9 @@ class Intensity:
         rounds, within = np.divmod(times_s, self._times[-1])
         piece = self._piece(self._times, within)
         passed = within - self._times[piece]
-        return (
-            rounds * self._integral[-1]
-            + self._integral[piece]
-            + passed * (self._rates[piece] + self._slope(piece) * passed / 2)
-        )
+        within_piece = passed * (self._rates[piece] + self._slope(piece) * passed / 2)
+        expected: FloatArray = rounds * self._integral[-1] + self._integral[piece] + within_piece
+        return expected
 
     def inverse(self, expected: FloatArray) -> FloatArray:
         """The times at which Λ reaches each of `expected`."""
@@ -69,12 +67,14 @@ class Intensity:
         root = np.sqrt(np.maximum(rate * rate + 2 * self._slope(piece) * rest, 0))
         below = rate + root
         passed = np.divide(2 * rest, below, out=np.zeros_like(rest), where=below > 0)
-        return rounds * self._times[-1] + self._times[piece] + passed
+        reached: FloatArray = rounds * self._times[-1] + self._times[piece] + passed
+        return reached
 
     def _slope(self, piece: npt.NDArray[np.int64]) -> FloatArray:
         length = self._times[piece + 1] - self._times[piece]
         rise = self._rates[piece + 1] - self._rates[piece]
-        return np.divide(rise, length, out=np.zeros_like(rise), where=length > 0)
+        slope: FloatArray = np.divide(rise, length, out=np.zeros_like(rise), where=length > 0)
+        return slope
 
     def _piece(self, edges: FloatArray, values: FloatArray) -> npt.NDArray[np.int64]:
         return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)

@@ -171,7 +171,7 @@ def _explain(file: Path, node: yaml.Node | None, problem: ErrorDetails) -> str:
 
 
 def _is_union_arm(part: str | int) -> bool:
-    return isinstance(part, str) and ("[" in part or part in ("constrained-str", "function-after"))
+    return isinstance(part, str) and ("[" in part or part in ("constrained-str", "constrained-int", "function-after"))
 
 
 def _without_tags(node: yaml.Node | None, location: Path_) -> Path_:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadtests.together import begins_at
+from loadtests.clock import begins_at
 from slipway.errors import LoadTestError
 
 pytestmark = pytest.mark.unit
