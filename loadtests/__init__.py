@@ -19,6 +19,7 @@
     generator.py    Locust's processes; launch.py keeps them from outliving their parent
     intervals.py    what a run of this length knows about a percentile
     validity.py     whether the figures may be believed
+    measured.py     samples, as small as they can be judged from
     slo.py          percentiles and objectives: samples → `Verdict`
     run.py          all of it: bundle + address + section → verdict artifact
     table.py        a verdict for the terminal

@@ -20,14 +20,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from loadtests.samples import merge_shares
+from loadtests.samples import merge_shares, share_file
 from slipway.bundle import Bundle
 from slipway.errors import LoadTestError
 from slipway.progress import progress
 from slipway.recipe import LoadTest
 
 Report = dict[str, Any]
-"""`elapsed_s`, `p99_ms` (None while warming up), `failures`, and `pid` of the process that says so."""
+"""`elapsed_s`, `p99_ms` (None while warming up), `failures`, `pid` of the process that says so, and `zero_s`: the start
+of the measured window on this machine's monotonic clock (None until it is known)."""
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
 _LOCUSTFILE = Path(__file__).parent / "locustfiles" / "load.py"
@@ -70,7 +71,8 @@ def generate(
                     shown_s = elapsed_s
             for process in processes:
                 process.wait()
-            if section.workers > 1 and not any(process.returncode for process in processes):
+            shares = [share_file(samples, worker) for worker in range(section.workers)]
+            if section.workers > 1 and all(share.is_file() for share in shares):
                 merge_shares(samples, section.workers)
             if not samples.is_file():
                 codes = ", ".join(str(process.returncode) for process in processes)

@@ -47,7 +47,8 @@ class Monitor:
         self._metrics_url = metrics_url
         self._model = model
         self._looks: list[_Look] = []
-        self._interval_s = _INTERVAL_S
+        self.interval_s = _INTERVAL_S
+        """Between two looks; grows with the run."""
         self._known: dict[int, psutil.Process] = {}
         self._cpu_s: dict[int, tuple[float, float]] = {}
         self._looked_for_new_s = -1e9
@@ -68,6 +69,11 @@ class Monitor:
             self._thread.join()
             self._look()
 
+    @property
+    def looks(self) -> int:
+        """How many are kept."""
+        return len(self._looks)
+
     def readings(self, zero_s: float) -> list[Reading]:
         """One for each pair of neighbouring looks; `zero_s` is the run's start on the monotonic clock."""
         pairs = zip(self._looks, self._looks[1:], strict=False)
@@ -86,11 +92,11 @@ class Monitor:
         return self._usage(inside[0], inside[-1]), _work(inside[0], inside[-1])
 
     def _main(self) -> None:
-        while not self._stop.wait(self._interval_s):
+        while not self._stop.wait(self.interval_s):
             self._look()
             if len(self._looks) > _MOST_READINGS:
                 del self._looks[1::2]
-                self._interval_s *= 2
+                self.interval_s *= 2
 
     def _look(self) -> None:
         cpu_s, rss = self._processes() if self._server is not None else (0.0, 0)

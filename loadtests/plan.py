@@ -12,6 +12,7 @@ every n). Price: each worker draws the whole plan, about 0.1 µs a request.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +36,9 @@ class Plan:
     sent_texts: IntArray
     """Rows of the texts, request after request, `[sum of sizes]`."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_ends", np.cumsum(self.sizes, dtype=np.int64))
-
-    _ends: npt.NDArray[np.int64] = None  # type: ignore[assignment]
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        return np.cumsum(self.sizes, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.scheduled_s)

@@ -134,6 +134,11 @@ class Recorder:
         """The measured window starts at `at_s` of the monotonic clock."""
         self._started_s = at_s
 
+    @property
+    def started_s(self) -> float | None:
+        """What `started` was told; None before."""
+        return self._started_s
+
     def begin(self, plan: Plan) -> Page:
         """A page for the next chunk."""
         self.write_complete()
@@ -186,9 +191,9 @@ class Recorder:
         return self._writer
 
 
-def read_samples(file: Path, columns: list[str] | None = None) -> pa.Table:
-    """The samples in `file` with all its metadata; texts that repeat are read as numbers."""
-    table = pq.read_table(file, columns=columns, read_dictionary=["protocol", "outcome", "detail", "version"])
+def read_samples(file: Path) -> pa.Table:
+    """The samples in `file` with all its metadata, which `pq.read_table` leaves out in part."""
+    table = pq.read_table(file)
     metadata = {**(table.schema.metadata or {}), **(pq.read_metadata(file).metadata or {})}
     metadata.pop(b"ARROW:schema", None)
     return table.replace_schema_metadata(metadata)

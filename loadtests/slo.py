@@ -9,7 +9,6 @@ An objective is judged by the figure itself; where its confidence interval reach
 repetition might have come out otherwise.
 """
 
-import json
 import os
 import platform
 from collections.abc import Sequence
@@ -19,37 +18,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from loadtests.intervals import dependence_of, quantile_interval, share_interval
+from loadtests.measured import Codes, Measured, of_file, of_table
 from loadtests.validity import why_invalid
 from slipway.recipe import LoadTest, Slo
-from slipway.verdict import GENERATORS, Generator, Interval, Latency, Objective, Verdict
+from slipway.verdict import Interval, Latency, Objective, Verdict
 
-JUDGED_COLUMNS = ["scheduled_s", "lag_ms", "latency_ms", "protocol", "outcome", "detail", "warmup", "texts", "version"]
-"""All that `judge` reads."""
-
-_EXAMPLES = 10
 _SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 
 
-def judge(samples: pa.Table, section: LoadTest, endpoint: dict[str, Any]) -> Verdict:
-    """The verdict over `samples` (columns as `SAMPLE_COLUMNS`), of which those not warming up count.
+def judge(samples: pa.Table | Path, section: LoadTest, endpoint: dict[str, Any]) -> Verdict:
+    """The verdict over `samples`: a table (columns as `SAMPLE_COLUMNS`), or a file of them, which takes less memory.
 
-    What the generators said about themselves is taken from the table's metadata, if it is there.
+    Those that were not warming up count. What the generators said about themselves is taken from the metadata.
     """
-    measured = samples.filter(pc.invert(samples["warmup"]))
-    latencies = measured["latency_ms"].to_numpy()
-    latency = latency_of(latencies)
-    intervals, dependence = _intervals(latencies)
-    lag_p99 = percentile(measured["lag_ms"].to_numpy(), 99)
-    outcomes = {entry["values"]: entry["counts"] for entry in pc.value_counts(measured["outcome"]).to_pylist()}
-    failures = {outcome: count for outcome, count in sorted(outcomes.items()) if outcome != "ok"}
-    right = pc.equal(measured["outcome"], "ok").to_numpy(zero_copy_only=False)
-    in_time = right & (latencies <= section.slo.in_time_ms) if section.slo.in_time_ms else None
+    measured = of_file(samples) if isinstance(samples, Path) else of_table(samples)
+    latency = latency_of(measured.latency_ms)
+    intervals, dependence = _intervals(measured.latency_ms)
+    lag_p99 = percentile(measured.lag_ms, 99)
+    outcomes = measured.outcome.counts()
+    failures = {outcome: count for outcome, count in outcomes.items() if outcome != "ok"}
+    right = measured.outcome.where("ok")
+    in_time = right & (measured.latency_ms <= section.slo.in_time_ms) if section.slo.in_time_ms else None
     objectives = _objectives(section.slo, latency, intervals, right, in_time, failures.get("wrong", 0))
-    generators = generators_of(samples)
-    invalid = why_invalid(section, lag_p99, generators)
+    invalid = why_invalid(section, lag_p99, measured.generators)
     met = all(objective.met for objective in objectives)
     verdict = Verdict(
         outcome="invalid" if invalid else "met" if met else "missed",
@@ -58,8 +51,8 @@ def judge(samples: pa.Table, section: LoadTest, endpoint: dict[str, Any]) -> Ver
         cautions=_cautions(section, latency, objectives),
         loop=section.loop,
         users=section.users if section.loop == "closed" else None,
-        offered_rate=_offered_rate(section, measured.num_rows),
-        scheduled=measured.num_rows,
+        offered_rate=_offered_rate(section, len(measured)),
+        scheduled=len(measured),
         achieved_rate=outcomes.get("ok", 0) / section.duration_s,
         duration_s=section.duration_s,
         warmup_s=section.warmup_s,
@@ -68,10 +61,10 @@ def judge(samples: pa.Table, section: LoadTest, endpoint: dict[str, Any]) -> Ver
         protocols=list(section.protocols),
         mix=section.traffic.mix,
         workers=section.workers,
-        texts=pc.sum(measured["texts"]).as_py(),
+        texts=measured.texts,
         latency=latency,
-        by_protocol=_by(measured, "protocol"),
-        by_version=_by(measured, "version") if len(pc.unique(measured["version"])) > 1 else {},
+        by_protocol=_by(measured, measured.protocol),
+        by_version=_by(measured, measured.version) if len(measured.version.names) > 1 else {},
         intervals=intervals,
         dependence=dependence,
         goodput_ms=section.slo.in_time_ms,
@@ -81,12 +74,12 @@ def judge(samples: pa.Table, section: LoadTest, endpoint: dict[str, Any]) -> Ver
         dispatch_lag_p99_ms=lag_p99,
         max_dispatch_lag_ms=section.max_dispatch_lag_ms,
         failures=failures,
-        examples=_examples(measured),
-        error_rate=sum(failures.values()) / measured.num_rows,
+        examples=measured.examples,
+        error_rate=sum(failures.values()) / len(measured),
         objectives=objectives,
         endpoint=endpoint,
         machine=machine(),
-        generators=generators,
+        generators=measured.generators,
     )
     return verdict.model_copy(update={"reason": _reason(verdict)})
 
@@ -108,12 +101,6 @@ def latency_of(values: npt.NDArray[np.float64]) -> Latency:
         max=float(values.max()),
         mean=float(values.mean()),
     )
-
-
-def generators_of(samples: pa.Table) -> list[Generator]:
-    """What the processes that sent said about themselves; none if the table has no such metadata."""
-    said = (samples.schema.metadata or {}).get(GENERATORS.encode())
-    return [Generator.model_validate(entry) for entry in json.loads(said)] if said else []
 
 
 def machine() -> dict[str, Any]:
@@ -177,17 +164,8 @@ def _offered_rate(section: LoadTest, requests: int) -> float:
     return section.rate if steady else requests / section.duration_s
 
 
-def _by(measured: pa.Table, column: str) -> dict[str, Latency]:
-    values = sorted(pc.unique(measured[column]).to_pylist())
-    return {
-        value: latency_of(measured.filter(pc.equal(measured[column], value))["latency_ms"].to_numpy())
-        for value in values
-    }
-
-
-def _examples(measured: pa.Table) -> list[str]:
-    failed = measured.filter(pc.not_equal(measured["outcome"], "ok")).slice(0, _EXAMPLES)
-    return [f"{row['protocol']} {row['outcome']}: {row['detail']}" for row in failed.to_pylist()]
+def _by(measured: Measured, column: Codes) -> dict[str, Latency]:
+    return {name: latency_of(measured.latency_ms[column.where(name)]) for name in sorted(column.names)}
 
 
 def _cautions(section: LoadTest, latency: Latency, objectives: Sequence[Objective]) -> list[str]:

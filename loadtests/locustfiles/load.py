@@ -62,6 +62,7 @@ monkey.patch_time()
 
 _HAND_OVER_S = 0.1
 _PROGRESS_INTERVAL_S = 0.5
+_MOST_KINDS_OF_ERROR = 100
 
 # What the command line and the web UI may override of the section.
 _OVERRIDES = {"rate": float, "duration_s": float, "warmup_s": float, "seed": int, "timeout_s": float}
@@ -160,7 +161,7 @@ def _send(environment: Any, options: Namespace, together: Together) -> None:
                 worker=worker,
             )
         )
-        _tell_locust(environment, options, section, bundle.spec.name, ended, sending, together)
+        _tell_locust(environment, options, section, bundle.spec.name, ended, sending, together, recorder)
         generator = sending.result()
         if options.samples:
             recorder.close([generator])
@@ -202,6 +203,18 @@ class _Thread:
         return self._result
 
 
+class _Kinds:
+    """Errors as Locust shall count them: it keeps each text for ever, and some name a request."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def error(self, end: End) -> RuntimeError:
+        if len(self._known) < _MOST_KINDS_OF_ERROR:
+            self._known.add(end.detail)
+        return RuntimeError(end.detail if end.detail in self._known else f"{end.outcome}, of another kind")
+
+
 def _tell_locust(
     environment: Any,
     options: Namespace,
@@ -210,12 +223,14 @@ def _tell_locust(
     ended: deque[End],
     sending: _Thread,
     together: Together,
+    recorder: Recorder,
 ) -> None:
     """Hand the requests that ended to Locust, a few times a second, until `sending` is done.
 
     In batches, so that Locust's bookkeeping takes the interpreter from the sending thread seldom.
     """
     recent: deque[float] = deque(maxlen=2000)
+    kinds = _Kinds()
     failures = 0
     total_s = section.warmup_s + section.duration_s
     begun_s = told_s = time.monotonic()
@@ -234,14 +249,15 @@ def _tell_locust(
                 name=model,
                 response_time=end.latency_ms,
                 response_length=0,
-                exception=None if end.outcome == "ok" else RuntimeError(end.detail),
+                exception=None if end.outcome == "ok" else kinds.error(end),
                 context={},
             )
         if time.monotonic() - told_s >= _PROGRESS_INTERVAL_S:
             told_s = time.monotonic()
             p99_ms = float(np.percentile(recent, 99)) if recent else None
             elapsed_s = min(told_s - begun_s, total_s)
-            _report(options.progress_fd, pid=os.getpid(), elapsed_s=elapsed_s, p99_ms=p99_ms, failures=failures)
+            shown = {"elapsed_s": elapsed_s, "p99_ms": p99_ms, "failures": failures}
+            _report(options.progress_fd, pid=os.getpid(), zero_s=recorder.started_s, **shown)
         gevent.sleep(_HAND_OVER_S if more else 0)
     sending.result()
 

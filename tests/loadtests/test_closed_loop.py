@@ -9,7 +9,7 @@ import pytest
 
 from loadtests.protocols import Answer
 from loadtests.samples import read_samples
-from loadtests.slo import JUDGED_COLUMNS, judge
+from loadtests.slo import judge
 from slipway.recipe import LoadTest
 from tests.loadtests.test_samples import Instant, VirtualTime, drive_virtually
 
@@ -61,7 +61,7 @@ def test_users_who_think_ask_less(tmp_path: Path) -> None:
 def test_a_verdict_says_that_it_was_a_closed_loop(tmp_path: Path) -> None:
     clock = VirtualTime()
     drive_virtually(closed(), tmp_path / "samples.parquet", Working(clock), clock)
-    verdict = judge(read_samples(tmp_path / "samples.parquet", JUDGED_COLUMNS), closed(), {})
+    verdict = judge(tmp_path / "samples.parquet", closed(), {})
     assert verdict.loop == "closed"
     assert verdict.users == 4
     assert "closed loop of 4 users" in verdict.reason

@@ -2,24 +2,41 @@
 
 from pathlib import Path
 
+import psutil
 import pytest
 
 import loadtests
 import serving
 from slipway.bundle import Bundle
-from slipway.recipe import LoadTest, Serve, Slo
+from slipway.recipe import LoadTest, Serve
 from slipway.verdict import Verdict
 
 pytestmark = pytest.mark.integration
 
 
-def test_the_served_bundle_gives_its_own_answers_over_both_protocols(bundle: Bundle, tmp_path: Path) -> None:
+def triton_http_port() -> str:
+    """Of the only Triton that this process has started."""
+    below = psutil.Process().children(recursive=True)
+    (command,) = [process.cmdline() for process in below if process.name() == "tritonserver"]
+    return next(part.partition("=")[2] for part in command if part.startswith("--http-port"))
+
+
+def test_the_served_bundle_gives_its_own_answers_however_it_is_asked(bundle: Bundle, tmp_path: Path) -> None:
     section = Serve(port=0)
     repository = serving.write_repository(bundle, tmp_path / "repository", section)
-    load = LoadTest(rate=50.0, duration_s=3.0, warmup_s=0.5, max_dispatch_lag_ms=1e9, slo=Slo(p99_ms=5000.0))
+    common = {"rate": 50.0, "duration_s": 3.0, "warmup_s": 0.5, "max_dispatch_lag_ms": 1e9, "slo": {"p99_ms": 5000.0}}
+    loads = {
+        "single": LoadTest.model_validate(common),
+        "batches": LoadTest.model_validate(common | {"batch_size": {1: 1, 4: 1}, "traffic": "cache-busting"}),
+        "generate": LoadTest.model_validate(common | {"protocols": ["generate"], "traffic": "hot-keys"}),
+    }
     with serving.start(repository.path, section) as endpoint:
-        artifact = loadtests.run(bundle, endpoint.address, load, tmp_path / "verdict", endpoint=endpoint.describe())
-    verdict = Verdict.model_validate(artifact.json("verdict.json"))
-    assert verdict.outcome == "met", verdict.examples
-    assert set(verdict.by_protocol) == {"grpc", "http"}
-    assert verdict.failures == {}
+        # Triton's own port, as the question is whether we speak its protocol, not what the front door lets through.
+        addresses = {"generate": f"127.0.0.1:{triton_http_port()}"}
+        for name, load in loads.items():
+            address = addresses.get(name, endpoint.address)
+            artifact = loadtests.run(bundle, address, load, tmp_path / name, endpoint=endpoint.describe())
+            verdict = Verdict.model_validate(artifact.json("verdict.json"))
+            assert verdict.outcome == "met", verdict.examples
+            assert set(verdict.by_protocol) == set(load.protocols)
+            assert verdict.failures == {}

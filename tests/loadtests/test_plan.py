@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -66,18 +66,19 @@ def test_requests_hold_as_many_texts_as_the_recipe_says() -> None:
     assert plan.text_index[7] == plan.texts_of(7)[0]
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 8), st.sampled_from(["poisson", "constant", "spikes"]), st.sampled_from([1, {1: 1, 5: 1}]))
 def test_the_workers_shares_superpose_to_exactly_the_plan(workers: int, process: str, sizes: object) -> None:
     # More than one chunk, whose length no number of workers above 2 divides.
     load = section(rate=1000.0, duration_s=10.0, arrivals=process, batch_size=sizes)
     whole = draw_plan(load, 13)
-    requests = []
-    for worker in range(workers):
-        for chunk in plan_chunks(load, 13, worker=worker, workers=workers):
-            for row in range(len(chunk)):
-                requests.append((chunk.scheduled_s[row], chunk.protocol[row], tuple(chunk.texts_of(row))))
-    expected = [(whole.scheduled_s[row], whole.protocol[row], tuple(whole.texts_of(row))) for row in range(len(whole))]
-    assert sorted(requests) == sorted(expected)
+    shares = [chunk for worker in range(workers) for chunk in plan_chunks(load, 13, worker=worker, workers=workers)]
+    order = np.argsort(np.concatenate([share.scheduled_s for share in shares]), kind="stable")
+    for name in ("scheduled_s", "protocol", "sizes", "text_index"):
+        together = np.concatenate([getattr(share, name) for share in shares])[order]
+        np.testing.assert_array_equal(together, getattr(whole, name))
+    # The other texts of a request stay with it.
+    assert [shares[0].texts_of(row) for row in range(50)] == [whole.texts_of(row * workers) for row in range(50)]
 
 
 def test_one_workers_share_alone_is_regular_enough_to_tell() -> None:

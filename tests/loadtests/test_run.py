@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import loadtests
+from loadtests.measured import of_file
 from loadtests.plan import draw_plan
 from loadtests.samples import SCHEMA, STARTED, read_samples
-from loadtests.slo import generators_of
 from slipway.artifacts import Artifact, read_artifact
 from slipway.bundle import Bundle
 from slipway.errors import LoadTestError
@@ -187,18 +187,18 @@ import loadtests
 from slipway.bundle import Bundle
 from slipway.recipe import LoadTest
 
-bundle, address, out = sys.argv[1:]
-load = LoadTest(rate=20.0, duration_s=120.0)
+bundle, address, out, workers = sys.argv[1:]
+load = LoadTest(rate=20.0, duration_s=120.0, workers=int(workers))
 loadtests.run(Bundle.open(Path(bundle)), address, load, Path(out))
 """
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(("ending", "workers"), [(signal.SIGINT, 1), (signal.SIGKILL, 1), (signal.SIGKILL, 2)])
 def test_an_interrupted_run_leaves_no_process_and_no_half_verdict(
-    bundle: Bundle, address: str, tmp_path: Path, ending: signal.Signals
+    bundle: Bundle, address: str, tmp_path: Path, ending: signal.Signals, workers: int
 ) -> None:
     out = tmp_path / "verdict"
-    command = [sys.executable, "-c", _OWNER, str(bundle.path), address, str(out)]
+    command = [sys.executable, "-c", _OWNER, str(bundle.path), address, str(out), str(workers)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path.cwd()) as owner:
         assert owner.stderr is not None
         # The first line of progress says that load is under way.
@@ -232,17 +232,18 @@ def test_the_locustfile_runs_by_itself(bundle: Bundle, address: str, tmp_path: P
 def test_workers_send_the_plan_of_one_from_one_moment_on(
     bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts
 ) -> None:
-    load = section(workers=2, rate=60.0, duration_s=3.0)
-    texts = write_texts([f"text {number}" for number in range(20)])
+    load = section(workers=2, rate=60.0, duration_s=3.0, slo={"error_rate": 0.2})
+    texts = write_texts([*(f"text {number}" for number in range(19)), "!error"])
     artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts)
     samples = read_samples(artifact.path / "samples.parquet")
     plan = draw_plan(load, 20)
     np.testing.assert_allclose(samples["scheduled_s"], plan.scheduled_s)
     np.testing.assert_array_equal(samples["text_index"], plan.text_index)
-    assert len(generators_of(samples)) == 2
+    assert len(of_file(artifact.path / "samples.parquet").generators) == 2
     verdict = verdict_of(artifact)
     assert verdict.outcome == "met", verdict.reason
     assert verdict.workers == 2
+    assert verdict.failures["error"] >= 9
 
 
 def test_a_worker_that_can_not_begin_ends_the_run(bundle: Bundle, tmp_path: Path) -> None:

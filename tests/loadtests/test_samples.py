@@ -15,10 +15,11 @@ import pytest
 
 from loadtests.dispatch import Target, drive
 from loadtests.exchange import End
+from loadtests.measured import of_file
 from loadtests.plan import draw_plan, plan_chunks
 from loadtests.protocols import Answer, Client
 from loadtests.samples import SCHEMA, STARTED, UNSENT, Recorder, merge_shares, read_samples, share_file
-from loadtests.slo import JUDGED_COLUMNS, generators_of, judge
+from loadtests.slo import judge
 from loadtests.texts import Texts
 from loadtests.validity import why_invalid
 from slipway.recipe import LoadTest
@@ -110,7 +111,7 @@ def test_every_request_of_an_hour_has_its_row_in_the_order_of_the_schedule(tmp_p
     np.testing.assert_array_equal(samples["scheduled_s"], plan.scheduled_s)
     np.testing.assert_array_equal(samples["text_index"], plan.text_index)
     assert pq.read_metadata(tmp_path / "samples.parquet").num_row_groups > 3
-    assert judge(samples.select(JUDGED_COLUMNS), load, {}).failures == {}
+    assert judge(tmp_path / "samples.parquet", load, {}) == judge(samples, load, {})
     assert float(samples.schema.metadata[STARTED.encode()]) == pytest.approx(1.3)
 
 
@@ -160,7 +161,7 @@ def test_a_generator_that_falls_behind_gives_up_and_keeps_count(tmp_path: Path) 
     samples = read_samples(tmp_path / "samples.parquet")
     assert samples.num_rows == len(draw_plan(load, 5))
     unsent = sum(detail == UNSENT for detail in samples["detail"].to_pylist())
-    (generator,) = generators_of(samples)
+    (generator,) = of_file(tmp_path / "samples.parquet").generators
     assert generator.unsent == unsent > 19_000
     assert why_invalid(load, 0.0, [generator])
 
@@ -190,7 +191,7 @@ def test_shares_are_merged_in_the_order_of_the_schedule(tmp_path: Path) -> None:
     merge_shares(samples, 3)
     merged = read_samples(samples)
     np.testing.assert_array_equal(merged["scheduled_s"], draw_plan(load, 5).scheduled_s)
-    assert [generator.unsent for generator in generators_of(merged)] == [0, 1, 2]
+    assert [generator.unsent for generator in of_file(samples).generators] == [0, 1, 2]
     assert list(tmp_path.iterdir()) == [samples]
     assert pq.read_schema(samples).remove_metadata() == SCHEMA
 
