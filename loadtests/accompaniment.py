@@ -1,9 +1,8 @@
 """What goes on beside the load of one run: the monitor and the faults, and the timeline that they end in.
 
-The generator's clock starts when its connections are up, which only it knows. It writes the moment into the samples'
-metadata (`STARTED`), on the machine's monotonic clock, so that what was seen here and what was seen there are on one
-time axis. While the run goes, its progress tells the moment within a few tenths of a second: near enough to make a
-fault on time, and the record says exactly when it was.
+The generator's clock starts when its connections are up, which only it knows. It says the moment on the machine's
+monotonic clock, with its progress and in the samples' metadata (`STARTED`), so that what was seen here and what was
+seen there are on one time axis, and a fault comes when the recipe says.
 """
 
 import time
@@ -54,8 +53,8 @@ class Accompaniment:
 
     def progressed(self, report: dict[str, Any]) -> None:
         """The generator says how far it is."""
-        if self._zero_s is None and "elapsed_s" in report:
-            self._zero_s = time.monotonic() - float(report["elapsed_s"]) + self._section.warmup_s
+        if self._zero_s is None and report.get("zero_s") is not None:
+            self._zero_s = float(report["zero_s"])
             self._chaos.begin(self._zero_s)
 
     def timeline(self, samples: Path) -> Timeline:

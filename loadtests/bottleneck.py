@@ -9,6 +9,8 @@ from slipway.capacity import Bottleneck, Probe
 
 _FULL = 0.85
 """Of all cores: what is left is less than a request in service could use."""
+_STRANGERS = 0.1
+"""Cores; below that it is the system itself."""
 _GREW = 1.5
 _HIGH_SHARE = 0.5
 
@@ -73,16 +75,19 @@ def _client(probes: list[Probe]) -> Bottleneck:
 
 
 def _cores(probe: Probe) -> float | None:
-    """Share of the machine's cores that server and generator took; None if unknown."""
+    """Share of the machine's cores that were busy; None if unknown."""
     usage = probe.usage
-    return None if usage is None else (usage.cpu_cores + usage.generator_cores) / usage.cores
+    if usage is None:
+        return None
+    return max(usage.cpu_cores + usage.generator_cores, usage.machine_cores) / usage.cores
 
 
 def _use(probe: Probe) -> str:
     usage = probe.usage
     if usage is None:
         return "unknown"
-    return f"server {usage.cpu_cores:.2f}, generator {usage.generator_cores:.2f} of {usage.cores}"
+    others = f", others {usage.other_cores:.2f}" if usage.other_cores >= _STRANGERS else ""
+    return f"server {usage.cpu_cores:.2f}, generator {usage.generator_cores:.2f}{others} of {usage.cores}"
 
 
 def _waiting(probe: Probe) -> str:

@@ -199,7 +199,7 @@ def _conclude(
         "none" if interval is None else "at-least" if interval.high is None or search.limited_by_client else "found"
     )
     if outcome == "at-least" and interval is not None:
-        interval = interval.model_copy(update={"high": None})
+        interval = interval.model_copy(update={"high": None, "estimate": interval.low})
     by_triton = best is not None and best.work is not None
     last = prober.last
     return Capacity.model_validate(

@@ -27,7 +27,8 @@ from slipway.progress import progress
 from slipway.recipe import LoadTest
 
 Report = dict[str, Any]
-"""`elapsed_s`, `p99_ms` (None while warming up), `failures`, and `pid` of the process that says so."""
+"""`elapsed_s`, `p99_ms` (None while warming up), `failures`, `pid` of the process that says so, and `zero_s`: the start
+of the measured window on this machine's monotonic clock (None until it is known)."""
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
 _LOCUSTFILE = Path(__file__).parent / "locustfiles" / "load.py"

@@ -34,6 +34,7 @@ class _Look:
     cpu_s: float
     """Processor time of the server since the monitor began, of processes that have ended, too."""
     generator_cpu_s: float
+    machine_cpu_s: float
     rss_bytes: int
     counters: Counters | None
 
@@ -46,7 +47,8 @@ class Monitor:
         self._metrics_url = metrics_url
         self._model = model
         self._looks: list[_Look] = []
-        self._interval_s = _INTERVAL_S
+        self.interval_s = _INTERVAL_S
+        """Between two looks; grows with the run."""
         self._known: dict[int, psutil.Process] = {}
         self._cpu_s: dict[int, tuple[float, float]] = {}
         self._looked_for_new_s = -1e9
@@ -67,6 +69,11 @@ class Monitor:
             self._thread.join()
             self._look()
 
+    @property
+    def looks(self) -> int:
+        """How many are kept."""
+        return len(self._looks)
+
     def readings(self, zero_s: float) -> list[Reading]:
         """One for each pair of neighbouring looks; `zero_s` is the run's start on the monotonic clock."""
         pairs = zip(self._looks, self._looks[1:], strict=False)
@@ -85,11 +92,11 @@ class Monitor:
         return self._usage(inside[0], inside[-1]), _work(inside[0], inside[-1])
 
     def _main(self) -> None:
-        while not self._stop.wait(self._interval_s):
+        while not self._stop.wait(self.interval_s):
             self._look()
             if len(self._looks) > _MOST_READINGS:
                 del self._looks[1::2]
-                self._interval_s *= 2
+                self.interval_s *= 2
 
     def _look(self) -> None:
         cpu_s, rss = self._processes() if self._server is not None else (0.0, 0)
@@ -97,7 +104,7 @@ class Monitor:
         if self._metrics_url is not None:
             with contextlib.suppress(LoadTestError):
                 counters = read_counters(self._metrics_url, self._model)
-        self._looks.append(_Look(time.monotonic(), cpu_s, _own_cpu_s(), rss, counters))
+        self._looks.append(_Look(time.monotonic(), cpu_s, _own_cpu_s(), _machine_cpu_s(), rss, counters))
 
     def _processes(self) -> tuple[float, int]:
         assert self._server is not None  # noqa: S101  (asked by the caller)
@@ -126,6 +133,7 @@ class Monitor:
             cores=len(os.sched_getaffinity(0)),
             rss_mb=after.rss_bytes / 1e6,
             generator_cores=max(after.generator_cpu_s - before.generator_cpu_s, 0.0) / seconds,
+            machine_cores=max(after.machine_cpu_s - before.machine_cpu_s, 0.0) / seconds,
         )
 
 
@@ -133,6 +141,12 @@ def _work(before: _Look, after: _Look) -> Work | None:
     if before.counters is None or after.counters is None:
         return None
     return after.counters.since(before.counters)
+
+
+def _machine_cpu_s() -> float:
+    """Processor time of everything since the machine started."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.irq + times.softirq)
 
 
 def _own_cpu_s() -> float:

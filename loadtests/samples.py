@@ -134,6 +134,11 @@ class Recorder:
         """The measured window starts at `at_s` of the monotonic clock."""
         self._started_s = at_s
 
+    @property
+    def started_s(self) -> float | None:
+        """What `started` was told; None before."""
+        return self._started_s
+
     def begin(self, plan: Plan) -> Page:
         """A page for the next chunk."""
         self.write_complete()

@@ -88,6 +88,13 @@ class Usage(_Model):
     """Resident memory at the end, all its processes together (shared pages count in each), in MB of 10⁶ bytes."""
     generator_cores: float = 0.0
     """Processor seconds for each second of the load generator itself."""
+    machine_cores: float = 0.0
+    """Processor seconds for each second of everything on the machine, these two and strangers."""
+
+    @property
+    def other_cores(self) -> float:
+        """What belongs to neither; it should be next to nothing in a measurement."""
+        return max(self.machine_cores - self.cpu_cores - self.generator_cores, 0.0)
 
 
 class Reading(_Model):

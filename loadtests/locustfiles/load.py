@@ -161,7 +161,7 @@ def _send(environment: Any, options: Namespace, together: Together) -> None:
                 worker=worker,
             )
         )
-        _tell_locust(environment, options, section, bundle.spec.name, ended, sending, together)
+        _tell_locust(environment, options, section, bundle.spec.name, ended, sending, together, recorder)
         generator = sending.result()
         if options.samples:
             recorder.close([generator])
@@ -223,6 +223,7 @@ def _tell_locust(
     ended: deque[End],
     sending: _Thread,
     together: Together,
+    recorder: Recorder,
 ) -> None:
     """Hand the requests that ended to Locust, a few times a second, until `sending` is done.
 
@@ -255,7 +256,8 @@ def _tell_locust(
             told_s = time.monotonic()
             p99_ms = float(np.percentile(recent, 99)) if recent else None
             elapsed_s = min(told_s - begun_s, total_s)
-            _report(options.progress_fd, pid=os.getpid(), elapsed_s=elapsed_s, p99_ms=p99_ms, failures=failures)
+            shown = {"elapsed_s": elapsed_s, "p99_ms": p99_ms, "failures": failures}
+            _report(options.progress_fd, pid=os.getpid(), zero_s=recorder.started_s, **shown)
         gevent.sleep(_HAND_OVER_S if more else 0)
     sending.result()
 

@@ -79,6 +79,13 @@ def test_a_client_that_was_late_is_named_with_who_had_the_cores() -> None:
     assert "share the machine" in found.reason
 
 
+def test_strangers_that_had_the_cores_are_told() -> None:
+    usage = Usage(cpu_cores=0.3, generator_cores=0.3, machine_cores=1.9, cores=2, rss_mb=100)
+    late = probe(200, "invalid").model_copy(update={"usage": usage})
+    found = bottleneck_of([probe(100, "met"), late], 8, limited_by_client=True)
+    assert "others 1.30 of 2" in found.reason
+
+
 def test_from_outside_alone_nobody_knows() -> None:
     found = bottleneck_of([probe(100, "met"), probe(200, "missed", mean_ms=90)], 8, limited_by_client=False)
     assert found.what == "unknown"

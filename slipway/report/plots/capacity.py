@@ -64,7 +64,9 @@ def machine_against_rate(capacity: Capacity) -> str:
         server = [probe.usage.cpu_cores for probe in probes if probe.usage]
         generator = [probe.usage.generator_cores for probe in probes if probe.usage]
         axes.plot(rates, server, color=Ink.FIRST, marker="o", markersize=3.5, label="server")
-        axes.plot(rates, generator, color=Ink.MUTED, marker="o", markersize=3.5, label="generator")
+        axes.plot(rates, generator, color=Ink.SECOND, marker="o", markersize=3.5, label="generator")
+        others = [probe.usage.other_cores for probe in probes if probe.usage]
+        axes.plot(rates, others, color=Ink.MUTED, marker="o", markersize=2.5, linewidth=1.0, label="others")
         cores = max((probe.usage.cores for probe in probes if probe.usage), default=1)
         axes.axhline(cores, color=Ink.BAD, linewidth=1.1, linestyle=DASHES, label="of the machine")
         axes.set_ylim(0, cores * 1.12)

@@ -212,7 +212,8 @@ def server_over_time(timeline: Timeline) -> str:
         found = [(reading.at_s, reading.usage) for reading in _measured(timeline) if reading.usage]
         at = [at for at, _ in found]
         top.plot(at, [usage.cpu_cores for _, usage in found], color=Ink.FIRST, label="server")
-        top.plot(at, [usage.generator_cores for _, usage in found], color=Ink.MUTED, linewidth=1.1, label="generator")
+        top.plot(at, [usage.generator_cores for _, usage in found], color=Ink.SECOND, linewidth=1.1, label="generator")
+        top.plot(at, [usage.other_cores for _, usage in found], color=Ink.MUTED, linewidth=0.9, label="others")
         cores = found[0][1].cores if found else 1
         top.axhline(cores, color=Ink.MUTED, linewidth=0.9, linestyle=DASHES)
         top.set_ylim(0, cores * 1.15)
