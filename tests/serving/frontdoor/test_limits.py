@@ -177,12 +177,12 @@ def test_a_caller_may_wish_for_less_but_not_for_more(door: RunningDoor, triton: 
         asked = triton.requests[-1]
         return float(asked["x-slipway-deadline"]) - float(asked["x-slipway-arrived"])
 
-    assert given(x_slipway_timeout_ms="250") == pytest.approx(0.25, abs=0.002)
+    assert given(x_slipway_timeout_ms="4000") == pytest.approx(4.0, abs=0.002)
     assert given(x_slipway_timeout_ms="60000") == pytest.approx(5.0, abs=0.002)
     with door.grpc() as grpc:
-        grpc.infer("tiny", [infer_input()], client_timeout=2.0)
+        grpc.infer("tiny", [infer_input()], client_timeout=4.0)
     asked = triton.requests[-1]
-    assert float(asked["x-slipway-deadline"]) - float(asked["x-slipway-arrived"]) <= 2.01
+    assert float(asked["x-slipway-deadline"]) - float(asked["x-slipway-arrived"]) <= 4.01
 
 
 @pytest.mark.parametrize("wish", ["0", "-1", "soon", "1.5", "999999999", "", "5, 7"])
