@@ -1,6 +1,6 @@
 """What padding costs: the same random-length requests, pooled as Triton hands them over, batched in four ways in turn.
 
-    python -m benchmarks.serving.padding BUNDLE [SECONDS]
+    python -m benchmarks.serving.padding BUNDLE [ROUNDS]
 
     rectangle   everything that was handed over in one batch, padded to the longest: what a server does by default
     budget      sorted by length, cut at so many tokens
@@ -60,7 +60,7 @@ class Taken:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("seconds", type=float, nargs="?", default=60.0)
+    parser.add_argument("rounds", type=int, nargs="?", default=40)
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
     target = bundle.target("cpu")
@@ -70,7 +70,7 @@ def main() -> None:
         way: Predictor(bundle.path, bundle.spec, target, threads=1, budget=budget) for way, budget in WAYS.items()
     }
     rows = predictors["rectangle"].encoder.rows(random_texts(bundle, 4096))
-    taken = measure(predictors, rows, arguments.seconds)
+    taken = measure(predictors, rows, arguments.rounds)
     show(taken, bundle, [row.tokens for row in rows])
 
 
@@ -86,23 +86,18 @@ def random_texts(bundle: Bundle, count: int) -> list[str]:
     ]
 
 
-def measure(predictors: dict[str, Predictor], rows: Sequence[TokenRow], seconds: float) -> dict[tuple[int, str], Taken]:
+def measure(predictors: dict[str, Predictor], rows: Sequence[TokenRow], rounds: int) -> dict[tuple[int, str], Taken]:
     generator = np.random.default_rng(1)
     taken = {(pool, way): Taken() for pool in POOLS for way in predictors}
     for predictor in predictors.values():
         predictor.run(list(rows[:64]))
-    spent = 0.0
-    for _ in track(range(10_000), "Batching"):
+    for _ in track(range(rounds), "Batching"):
         for pool in POOLS:
             drawn = [rows[number] for number in generator.integers(0, len(rows), pool)]
             for way in generator.permutation(list(predictors)):
                 started = time.perf_counter()
                 _, work = predictors[way].run(drawn)
-                elapsed = time.perf_counter() - started
-                taken[pool, str(way)].add(elapsed, pool, work)
-                spent += elapsed
-        if spent > seconds:
-            break
+                taken[pool, str(way)].add(time.perf_counter() - started, pool, work)
     return taken
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from serving.model.incoming import Incoming
+from serving.model.incoming import Incoming, too_late
 from serving.model.observation import Answered
 from serving.model.outputs import Answer, Decoder
 from serving.model.refusals import RefusedError
@@ -51,8 +51,11 @@ class Answering:
             return Pool([failure], tokenized_s=now, computed_s=now)
 
     def _together(self, requests: Sequence[Incoming]) -> Pool:
-        found = token_rows(self._predictor.encoder, requests, self._long_text)
+        tokenized = token_rows(self._predictor.encoder, requests, self._long_text)
         pool = Pool(tokenized_s=time.time())
+        # A huge text among them may have taken a while.
+        late = [too_late(request.about, pool.tokenized_s) for request in requests]
+        found = [refusal or rows for refusal, rows in zip(late, tokenized, strict=True)]
         rows: list[TokenRow] = [row for each in found if not isinstance(each, RefusedError) for row in each]
         logits, pool.work = self._predictor.run(rows)
         pool.computed_s = time.time()

@@ -69,6 +69,13 @@ def _traceparent(request: Any, header: str) -> str:
     return str(json.loads(context).get(TRACEPARENT, header)) if context else header
 
 
+def too_late(about: Request, now: float) -> RefusedError | None:
+    """A refusal if the deadline has passed."""
+    if 0 < about.deadline_s <= now:
+        return RefusedError("deadline", "the deadline passed before the model could begin; allow more time")
+    return None
+
+
 def require_awaited(request: Any, about: Request, now: float) -> None:
     """Raise `RefusedError` if the deadline has passed or the caller is gone."""
     if 0 < about.deadline_s <= now:

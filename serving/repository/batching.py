@@ -41,15 +41,16 @@ def dynamic_batching(schema: Any, spec: RepositorySpec, target: TargetName, *, i
 
 def preferred_sizes(bundle: Bundle) -> dict[TargetName, list[int]]:
     """Batch sizes that the export measured to be worth it, by target; by rule for a GPU that it had none of."""
-    rates = _measured_rates(bundle)
+    # The search was for one target: the only one, or, where a GPU's model was added, the CPU's.
+    rates = {next(iter(sorted(bundle.spec.targets))): _measured_rates(bundle)}
     found: dict[TargetName, list[int]] = {}
     for target, model in bundle.spec.targets.items():
         if not model.batch_invariant:
             found[target] = []
-        elif target == "gpu":
-            found[target] = [size for size in _UNMEASURED if size <= MAX_ROWS]
+        elif rates.get(target):
+            found[target] = _worth_it(rates[target])
         else:
-            found[target] = _worth_it(rates)
+            found[target] = list(_UNMEASURED) if target == "gpu" else []
     return found
 
 

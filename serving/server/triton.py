@@ -41,7 +41,7 @@ from slipway.errors import ServingError
 LOOPBACK = "127.0.0.1"
 
 _ADMIN_HEADER = "slipway-admin"
-_FORWARDED = f"(?i)({'|'.join(FORWARDED_HEADERS)})"
+_FORWARDED = f"(?i)^({'|'.join(FORWARDED_HEADERS)})$"
 _ADMIN_APIS = "model-repository,shared-memory,logging,trace"
 STACK_BYTES = 64 << 20
 """Of Triton's main thread."""
@@ -88,6 +88,7 @@ class TritonServer:
             "id": self.id,
             "model-repository": staged(self.runtime, self.version),
             "backend-directory": self.runtime / "backends",
+            "model-config-name": "cpu",
             "model-control-mode": "explicit",
             "load-model": self.model,
             "backend-config": f"{_BACKEND},shm-region-prefix-name={shared_memory_prefix}",

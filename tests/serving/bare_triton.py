@@ -10,7 +10,7 @@ import httpx
 
 from serving.repository import Repository
 from serving.server.runtime import Runtime
-from serving.server.triton import TritonServer, environment, raise_stack_limit, stage
+from serving.server.triton import PortTakenError, TritonServer, environment, raise_stack_limit, stage
 
 
 class BareTriton:
@@ -34,25 +34,15 @@ def bare_triton(path: Path) -> Iterator[BareTriton]:
     """Serve the repository at `path` until the block ends; raises with the log if it does not come up."""
     repository = Repository.open(path)
     runtime = Runtime.create()
+    stage(runtime.path, repository.models, repository.spec.model)
     process = None
     try:
-        stage(runtime.path, repository.models, repository.spec.model)
-        server = TritonServer.plan(runtime, repository.spec.model)
-        log = runtime.log("tritonserver")
-        with log.open("wb") as stream:
-            process = subprocess.Popen(
-                server.command(runtime.shared_memory_prefix),
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env=environment(runtime.id),
-                cwd=runtime.path,
-                preexec_fn=raise_stack_limit,  # noqa: PLW1509  # as the supervisor does
-            )
-        deadline = time.monotonic() + 60
-        while server.answering() is None:
-            assert process.poll() is None, log.read_text(errors="replace")[-3000:]
-            assert time.monotonic() < deadline, log.read_text(errors="replace")[-3000:]
-            time.sleep(0.05)
+        for attempt in range(3):
+            server = TritonServer.plan(runtime, repository.spec.model)
+            log = runtime.log(f"tritonserver{attempt}")
+            process = _spawn(server, runtime, log)
+            if _comes_up(server, process, log):
+                break
         yield BareTriton(server, log)
     finally:
         if process is not None:
@@ -60,3 +50,33 @@ def bare_triton(path: Path) -> Iterator[BareTriton]:
             process.wait()
         runtime.sweep()
         runtime.release()
+
+
+def _spawn(server: TritonServer, runtime: Runtime, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as stream:
+        return subprocess.Popen(
+            server.command(runtime.shared_memory_prefix),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment(runtime.id),
+            cwd=runtime.path,
+            preexec_fn=raise_stack_limit,  # noqa: PLW1509  # as the supervisor does
+        )
+
+
+def _comes_up(server: TritonServer, process: subprocess.Popen[bytes], log: Path) -> bool:
+    """Whether it is ready; False if somebody else took its port, which on a busy machine happens."""
+    deadline = time.monotonic() + 60
+    try:
+        while server.answering() is None:
+            said = log.read_text(errors="replace")[-3000:]
+            if process.poll() is not None and "already in use" in said:
+                return False
+            assert process.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.05)
+    except PortTakenError:
+        process.kill()
+        process.wait()
+        return False
+    return True

@@ -1,5 +1,6 @@
 """A request's answer does not depend on what Triton handed over with it, whatever the grouping."""
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from serving.model.answering import Answering
 from serving.model.incoming import Incoming
 from serving.model.observation import Request
 from serving.model.outputs import Answer, Decoder
+from serving.model.refusals import RefusedError
 from slipway.bundle import Bundle
 from slipway.encoder import Windows
 from slipway.predictor import Predictor
@@ -81,6 +83,16 @@ def test_padding_is_bounded_and_counted(
     alone = one_by_one.answer(incoming(requests)).work
     assert (alone.tokens, alone.padded_tokens) == (work.tokens, 0)
     assert work.runs <= alone.runs
+
+
+def test_a_deadline_that_passes_while_texts_are_tokenized_costs_no_inference(answering: Answering) -> None:
+    soon = Request(deadline_s=time.time() + 0.01)
+    huge, waiting = Incoming(Request(), ["x" * 1_000_000]), Incoming(soon, ["good"])
+    pool = answering.answer([huge, waiting])
+    assert isinstance(pool.results[0], Answer)
+    assert isinstance(pool.results[1], RefusedError)
+    assert pool.results[1].kind == "deadline"
+    assert pool.work.runs == 1
 
 
 def test_a_model_whose_answers_depend_on_its_batch_runs_row_by_row(one_by_one: Answering) -> None:

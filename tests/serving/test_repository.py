@@ -8,7 +8,7 @@ from tritonclient.grpc import model_config_pb2 as schema
 
 import serving
 from slipway.artifacts import lineage, write_artifact
-from slipway.bundle import FRONTIER, Bundle, Variant
+from slipway.bundle import FRONTIER, SPEC, Bundle, Variant
 from slipway.errors import ServingError
 from slipway.recipe import Serve
 from tests.serving.loading import read_config
@@ -87,11 +87,16 @@ def test_preferred_sizes_are_those_that_the_export_measured_to_be_faster(bundle:
     measured = with_speeds(bundle, tmp_path / "bundle", rates)
     config = config_of(serving.write_repository(measured, tmp_path / "out", Serve()).path)
     assert list(config.dynamic_batching.preferred_batch_size) == [8]
+    tuned = with_speeds(bundle, tmp_path / "gpu", {"1x32": 100.0, "32x32": 900.0}, {"gpu": bundle.target("cpu")})
+    [spec] = (
+        serving.write_repository(tuned, tmp_path / "tuned", Serve()).json("repository.json")["preferred_sizes"].items()
+    )
+    assert spec == ("gpu", [32])
     unmeasured = config_of(serving.write_repository(bundle, tmp_path / "other", Serve()).path)
     assert list(unmeasured.dynamic_batching.preferred_batch_size) == []
 
 
-def with_speeds(bundle: Bundle, out: Path, rates: dict[str, float]) -> Bundle:
+def with_speeds(bundle: Bundle, out: Path, rates: dict[str, float], targets: Any = None) -> Bundle:
     """The bundle again, with a frontier that was measured."""
     import json
     import shutil
@@ -101,6 +106,8 @@ def with_speeds(bundle: Bundle, out: Path, rates: dict[str, float]) -> Bundle:
     with write_artifact(out, "bundle", name="tiny", inputs="0" * 64) as draft:
         shutil.copytree(bundle.path, draft.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
         draft.write_json(FRONTIER, [Variant.model_validate(row).model_dump(mode="json")])
+        spec = bundle.spec.model_copy(update={"targets": targets or bundle.spec.targets})
+        draft.write_json(SPEC, spec.model_dump(mode="json"))
     return Bundle.open(out)
 
 
