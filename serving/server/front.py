@@ -144,10 +144,12 @@ class Front:
         elif time.monotonic() - self._answered_at > patience_s:
             self.process.end()
             self._restart(f"envoy has not answered for {patience_s:g} s")
-        elif self._mended is not None and self._answered_at > self.process.started:
-            what, since = self._mended
-            self._mended = None
-            self._tell(f"{what}; it was started again in {time.monotonic() - since:.1f} s")
+        elif self._answered_at > self.process.started:
+            self._budget.healthy()
+            if self._mended is not None:
+                what, since = self._mended
+                self._mended = None
+                self._tell(f"{what}; it was started again in {time.monotonic() - since:.1f} s")
 
     def take_new_credentials(self, shares: Sequence[Share]) -> None:
         """Let Envoy know of credentials whose files have changed; bad ones change nothing."""

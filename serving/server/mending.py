@@ -2,7 +2,7 @@
 
     model processes died, or hang          →  load the model again beside what lives (0.3 s for a small one)
     that doesn't end, or Triton died, hangs →  start Triton again (1 to 2 s)
-    too many repairs within a minute        →  give up, with the reason
+    too many repairs in a row               →  give up, with the reason
 
 Triton never notices that a model process died: it goes on handing requests to it, and a dead one is always free. So the
 processes are counted at every tick (`/proc`, microseconds), and the front door's health, a real inference, is watched
@@ -15,30 +15,67 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import psutil
+
 from serving.server.triton import ModelNotLoadedError
 from serving.server.versions import ServedVersion
 from slipway.errors import ServingError
 
 START_TIMEOUT_S = 120.0
-_SHORTEST_LOAD_TIMEOUT_S = 10.0
-_MOST_REPAIRS, _WINDOW_S = 10, 60.0
+_SHORTEST_LOAD_TIMEOUT_S = 15.0
+_MOST_REPAIRS, _HEALTHY_S = 8, 3.0
+_SAYING_S = 1.0
 
 
 class Budget:
-    """So many repairs within a minute; a thing that needs more is broken in a way that repairing does not mend."""
+    """So many repairs in a row, with no healthy stretch between them; what needs more is not mended by repairing.
 
-    def __init__(self, most: int = _MOST_REPAIRS, window_s: float = _WINDOW_S) -> None:
+    Not so many in a minute: of a model that takes half a minute to load, that would be for ever.
+    """
+
+    def __init__(self, most: int = _MOST_REPAIRS, healthy_s: float = _HEALTHY_S) -> None:
         self._most = most
-        self._window_s = window_s
-        self._spent: list[float] = []
+        self._healthy_s = healthy_s
+        self._in_a_row = 0
+        self._healthy_since: float | None = None
 
     def spend(self, why: Callable[[], str]) -> None:
         """Take one; raises `ServingError` with `why()` if there is none."""
-        now = time.monotonic()
-        self._spent = [moment for moment in self._spent if now - moment < self._window_s]
-        if len(self._spent) >= self._most:
-            raise ServingError(f"giving up after {self._most} repairs within {self._window_s:g} s: {why()}")
-        self._spent.append(now)
+        if self._healthy_since is not None and time.monotonic() - self._healthy_since >= self._healthy_s:
+            self._in_a_row = 0
+        self._healthy_since = None
+        if self._in_a_row >= self._most:
+            raise ServingError(
+                f"giving up after {self._most} repairs with less than {self._healthy_s:g} s of health between them: "
+                f"{why()}"
+            )
+        self._in_a_row += 1
+
+    def healthy(self) -> None:
+        """What was repaired answers again."""
+        self._healthy_since = self._healthy_since or time.monotonic()
+
+
+class Newborn:
+    """The model processes that Triton starts while it loads a model. When one dies before it is ready, Triton waits.
+
+    It waits for ever, unless the process ended by itself with an error; then it says so in a moment.
+    """
+
+    def __init__(self, served: ServedVersion) -> None:
+        self._served = served
+        self._before = set(served.living_stubs())
+        self._seen: set[psutil.Process] = set()
+        self._died_at: float | None = None
+
+    def is_awaited_in_vain(self) -> bool:
+        """Whether one has been dead for longer than Triton takes to say so."""
+        living = set(self._served.living_stubs())
+        self._seen |= living - self._before
+        if self._seen <= living:
+            return False
+        self._died_at = self._died_at or time.monotonic()
+        return time.monotonic() - self._died_at > _SAYING_S
 
 
 class Mending:
@@ -53,6 +90,7 @@ class Mending:
         self._loader = ThreadPoolExecutor(1, "loads the model again")
         self._load: Future[None] | None = None
         self._starting = False
+        self._newborn = Newborn(served)
         self._what = ""
         self._since = self._healthy_at = time.monotonic()
 
@@ -68,6 +106,7 @@ class Mending:
             self._reload(f"{missing} of {self._served.stubs} model processes died")
         elif healthy:
             self._healthy_at = time.monotonic()
+            self._budget.healthy()
         elif time.monotonic() - self._healthy_at > self._patience_s:
             self._wake()
         return False
@@ -87,12 +126,16 @@ class Mending:
 
     def _reload(self, what: str) -> None:
         self._begin(what)
+        self._newborn = Newborn(self._served)
         self._load = self._loader.submit(self._served.server.reload, self._load_timeout_s)
 
     def _await_load(self, load: Future[None]) -> None:
         if not load.done():
             if not self._served.process.is_running:
                 self._served.sweep()
+            elif self._newborn.is_awaited_in_vain():
+                self._load = None
+                self._start(f"{self._what}; another died while the model was loaded again")
             return
         self._load = None
         try:
@@ -111,6 +154,7 @@ class Mending:
         self._begin(what)
         self._starting = True
         self._served.start()
+        self._newborn = Newborn(self._served)
 
     def _await_start(self) -> bool:
         process = self._served.process
@@ -123,8 +167,10 @@ class Mending:
         if self._served.became_ready() is not None:
             self._starting = False
             self._done("Triton was started again")
-        elif time.monotonic() - self._since > START_TIMEOUT_S:
-            self._start(f"{self._what}; Triton was not ready after {START_TIMEOUT_S:g} s")
+        elif self._newborn.is_awaited_in_vain():
+            self._start(f"{self._what}; a model process died while Triton was started again")
+        elif time.monotonic() - self._since > self._load_timeout_s:
+            self._start(f"{self._what}; Triton was not ready again after {self._load_timeout_s:.0f} s")
         return False
 
     def _begin(self, what: str) -> None:

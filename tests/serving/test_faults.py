@@ -17,6 +17,7 @@ import serving
 from serving.protocol import inference_body
 from serving.rollout.endpoints import find_endpoint
 from serving.rollout.promote import promote
+from serving.server.mending import Budget
 from serving.server.runtime import SHARED_MEMORY
 from slipway.bundle import Bundle
 from slipway.errors import ServingError
@@ -130,9 +131,28 @@ def test_a_triton_that_keeps_dying_is_given_up_with_its_last_words(own: Own) -> 
     assert eventually(kill_it, within=90)
     _, errors = owner.process.communicate(timeout=30)
     assert owner.process.returncode == 1
-    assert "giving up after 10 repairs" in errors
+    assert "giving up after 8 repairs" in errors
     assert "tritonserver was killed by SIGKILL" in errors
     assert owner.leftovers() == []
+
+
+@pytest.mark.unit
+def test_repairs_are_bounded_in_a_row_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    budget = Budget(most=2, healthy_s=3.0)
+    for _ in range(5):
+        budget.spend(lambda: "it died")
+        budget.spend(lambda: "it died")
+        clock[0] += 100.0
+        budget.healthy()
+        clock[0] += 3.0
+    budget.spend(lambda: "it died")
+    budget.healthy()
+    clock[0] += 2.9
+    budget.spend(lambda: "it died")
+    with pytest.raises(ServingError, match=r"giving up after 2 repairs .* it died"):
+        budget.spend(lambda: "it died")
 
 
 def test_after_sigterm_everything_that_was_accepted_is_answered(own: Own, right: dict[int, dict[str, str]]) -> None:

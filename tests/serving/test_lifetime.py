@@ -143,7 +143,8 @@ def test_a_model_that_hangs_is_a_504_and_is_replaced(own: Own) -> None:
         stub.suspend()
     url = f"http://{owner.address}/v2/models/tiny/infer"
     answer = httpx.post(url, json=inference_body("good"), timeout=30)
-    assert (answer.status_code, answer.json()) == (504, {"error": "no answer within 0.5 s"})
+    assert answer.status_code == 504
+    assert answer.json()["error"].startswith("no answer within 0.5 s")
     assert eventually(lambda: httpx.post(url, json=inference_body("good"), timeout=30).status_code == 200)
 
 
@@ -167,24 +168,6 @@ def is_accepting(address: str) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
         return True
     return False
-
-
-@pytest.mark.slow
-def test_a_model_that_keeps_dying_is_given_up_with_a_reason(own: Own) -> None:
-    owner = own()
-
-    def kill_the_model() -> bool:
-        for stub in owner.named(STUB):
-            with contextlib.suppress(psutil.Error):
-                stub.kill()
-        return owner.process.poll() is not None
-
-    assert eventually(kill_the_model, within=60)
-    _, errors = owner.process.communicate(timeout=30)
-    assert owner.process.returncode == 1
-    assert "model processes died" in errors
-    assert "giving up" in errors
-    assert owner.leftovers() == []
 
 
 def test_a_port_in_use_is_refused_in_one_line_before_anything_starts(repository: Path) -> None:

@@ -294,3 +294,16 @@ def test_the_command_promotes_a_bundle_and_tells_how_it_stands(own: Own, tmp_pat
 def test_without_a_running_endpoint_there_is_nothing_to_promote_on() -> None:
     with pytest.raises(ServingError, match=r"no endpoint of nowhere is running .* Start one with slipway serve"):
         find_endpoint("nowhere", None)
+
+
+def test_a_version_in_another_layout_takes_over_too(own: Own, bundle: Bundle, tmp_path: Path) -> None:
+    section = Serve(port=0, layout="ensemble", instances=1)
+    ensemble = serving.write_repository(bundle, tmp_path / "repository", section).path
+    owner = own()
+    promote(endpoint_of(owner), ensemble, QUICK, print)
+    with Load(owner.address, "tiny", CHECK_TEXTS, patience_s=20.0) as load:
+        for stub in owner.named(STUB):
+            stub.kill()
+        assert eventually(lambda: load.count("answered") > 40), load.story()
+    assert load.count("answered") == len(load.outcomes), load.story()
+    assert load.wrong({2: answers(bundle, CHECK_TEXTS)}) == []
