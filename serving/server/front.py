@@ -115,7 +115,7 @@ class Front:
         plan = self._plan
         try:
             self._service_ms = measure_service_ms(
-                served.server.http_port, plan.model, plan.probes, timeout_s=plan.timeout_s
+                served.server.http_port, plan.model, plan.probes, plan.instances, timeout_s=plan.timeout_s
             )
         except (OSError, http.client.HTTPException) as error:
             raise ServingError(f"the model did not answer when its speed was measured: {error}.") from error
