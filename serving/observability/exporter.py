@@ -36,7 +36,7 @@ SCRAPE = "scrape.json"
 
 _TIMEOUT_S = 2.0
 _CLIENT_TIMEOUT_S = 10.0
-_MOST_AT_A_TIME = 8
+_MOST_AT_A_TIME = 16
 _LARGEST_PAGE = 16 << 20
 _PR_SET_PDEATHSIG = 1
 
@@ -135,7 +135,21 @@ class Exporter(ThreadingHTTPServer):
         self.socket = listener
         self.runtime = runtime
         self.scrapers = ThreadPoolExecutor(2 * _MOST_AT_A_TIME, thread_name_prefix="scrape")
-        self.room = threading.BoundedSemaphore(_MOST_AT_A_TIME)
+        self._room = threading.BoundedSemaphore(_MOST_AT_A_TIME)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread, of which there are so many; a connection beyond is closed."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """What the thread does."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A scraper that has gone is not worth a word."""
@@ -150,14 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
         """The page, or 404."""
         if self.path.partition("?")[0] != "/metrics":
             self._answer(HTTPStatus.NOT_FOUND, "text/plain", "there is /metrics\n")
-        elif not self.server.room.acquire(blocking=False):
-            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", "too many scrapes at a time\n")
         else:
-            try:
-                text = collect(sources(self.server.runtime), self.server.scrapers)
-            finally:
-                self.server.room.release()
-            self._answer(HTTPStatus.OK, CONTENT_TYPE, text)
+            self._answer(HTTPStatus.OK, CONTENT_TYPE, collect(sources(self.server.runtime), self.server.scrapers))
 
     do_HEAD = do_GET  # noqa: N815  # the name is http.server's
 

@@ -76,7 +76,10 @@ class Registry:
             sums, self._sums = self._sums, [0.0] * len(self._sums)
         for place, amount in enumerate(sums):
             if amount:
-                self._counters[place].increment(amount)
+                try:
+                    self._counters[place].increment(amount)
+                except Exception:  # whatever Triton raises, it may take the sum the next time
+                    self.add([(place, amount)])
 
 
 def _kept(handle: Any) -> Any:

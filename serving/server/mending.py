@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import psutil
+
 from serving.server.triton import ModelNotLoadedError
 from serving.server.versions import ServedVersion
 from slipway.errors import ServingError
@@ -22,6 +24,7 @@ from slipway.errors import ServingError
 START_TIMEOUT_S = 120.0
 _SHORTEST_LOAD_TIMEOUT_S = 15.0
 _MOST_REPAIRS, _HEALTHY_S = 8, 3.0
+_SAYING_S = 1.0
 
 
 class Budget:
@@ -53,6 +56,28 @@ class Budget:
         self._healthy_since = self._healthy_since or time.monotonic()
 
 
+class Newborn:
+    """The model processes that Triton starts while it loads a model. When one dies before it is ready, Triton waits.
+
+    It waits for ever, unless the process ended by itself with an error; then it says so in a moment.
+    """
+
+    def __init__(self, served: ServedVersion) -> None:
+        self._served = served
+        self._before = set(served.living_stubs())
+        self._seen: set[psutil.Process] = set()
+        self._died_at: float | None = None
+
+    def is_awaited_in_vain(self) -> bool:
+        """Whether one has been dead for longer than Triton takes to say so."""
+        living = set(self._served.living_stubs())
+        self._seen |= living - self._before
+        if self._seen <= living:
+            return False
+        self._died_at = self._died_at or time.monotonic()
+        return time.monotonic() - self._died_at > _SAYING_S
+
+
 class Mending:
     """Keeps one version, which is ready, answering; `patience_s` is how long it may answer nobody."""
 
@@ -65,6 +90,7 @@ class Mending:
         self._loader = ThreadPoolExecutor(1, "loads the model again")
         self._load: Future[None] | None = None
         self._starting = False
+        self._newborn = Newborn(served)
         self._what = ""
         self._since = self._healthy_at = time.monotonic()
 
@@ -100,12 +126,16 @@ class Mending:
 
     def _reload(self, what: str) -> None:
         self._begin(what)
+        self._newborn = Newborn(self._served)
         self._load = self._loader.submit(self._served.server.reload, self._load_timeout_s)
 
     def _await_load(self, load: Future[None]) -> None:
         if not load.done():
             if not self._served.process.is_running:
                 self._served.sweep()
+            elif self._newborn.is_awaited_in_vain():
+                self._load = None
+                self._start(f"{self._what}; another died while the model was loaded again")
             return
         self._load = None
         try:
@@ -124,6 +154,7 @@ class Mending:
         self._begin(what)
         self._starting = True
         self._served.start()
+        self._newborn = Newborn(self._served)
 
     def _await_start(self) -> bool:
         process = self._served.process
@@ -136,6 +167,8 @@ class Mending:
         if self._served.became_ready() is not None:
             self._starting = False
             self._done("Triton was started again")
+        elif self._newborn.is_awaited_in_vain():
+            self._start(f"{self._what}; a model process died while Triton was started again")
         elif time.monotonic() - self._since > self._load_timeout_s:
             self._start(f"{self._what}; Triton was not ready again after {self._load_timeout_s:.0f} s")
         return False

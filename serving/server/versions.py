@@ -99,9 +99,13 @@ class ServedVersion:
 
     def count_stubs(self) -> None:
         """Take the model processes that live now as all there should be."""
+        self._stubs = self.living_stubs()
+
+    def living_stubs(self) -> list[psutil.Process]:
+        """The model processes that live now; looks through all processes, so not at every tick."""
         with contextlib.suppress(psutil.Error):
-            children = psutil.Process(self.process.pid).children()
-            self._stubs = [child for child in children if _is_alive(child)]
+            return [child for child in psutil.Process(self.process.pid).children() if _is_alive(child)]
+        return []
 
     def missing_stubs(self) -> int:
         """How many model processes died since they were counted."""

@@ -44,6 +44,7 @@ def load_recipe(file: Path) -> Recipe:
     if not isinstance(values, dict):
         raise RecipeError(f"{file}: a recipe is a mapping of fields such as name, base and data.")
     _anchor_files(values, file.parent)
+    _anchor_capture(values, file.parent)
     try:
         # JSON mode: YAML has no tuples, so that lists must be taken for them even where types are strict.
         return Recipe.model_validate_json(json.dumps(values, default=str))
@@ -169,6 +170,14 @@ def _anchor(part: Any, keys: Sequence[str], folder: Path) -> None:
         if isinstance(reference, str) and reference.startswith("file:") and len(reference) > len("file:"):
             path = Path(reference.removeprefix("file:")).expanduser()
             part[key] = f"file:{path if path.is_absolute() else (folder / path).absolute()}"
+
+
+def _anchor_capture(values: dict[Any, Any], folder: Path) -> None:
+    part: Any = values
+    for name in ("serve", "observe", "capture"):
+        part = part.get(name) if isinstance(part, dict) else None
+    if isinstance(part, dict) and isinstance(part.get("directory"), str) and part["directory"]:
+        part["directory"] = str((folder / Path(part["directory"]).expanduser()).absolute())
 
 
 def _explain(file: Path, node: yaml.Node | None, problem: ErrorDetails) -> str:

@@ -1,5 +1,6 @@
 """What a recipe may say about watching the endpoint: metrics, logs, traces, captured requests."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -19,13 +20,18 @@ def _otlp(url: str) -> str:
     return url.rstrip("/")
 
 
+def _absolute(path: str) -> str:
+    # The processes that write there have another working directory.
+    return str(Path(path).expanduser().absolute())
+
+
 class Capture(Section):
     """A sample of the requests, masked, to label and to learn from later."""
 
     rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the requests that is written; 0: none, and nothing is ever written."""
-    directory: str | None = None
-    """Folder for the JSON Lines, made with mode 0700; files in it have mode 0600."""
+    directory: Annotated[str, AfterValidator(_absolute)] | None = None
+    """Folder for the JSON Lines, from the recipe's if relative; made with mode 0700, files in it with 0600."""
     max_mb: Annotated[float, Field(gt=0)] = 100.0
     """Megabytes (10^6 bytes) that all files together may take; the oldest make room."""
     max_file_mb: Annotated[float, Field(gt=0)] = 10.0

@@ -11,6 +11,7 @@ class CountingTriton:
     values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = field(default_factory=dict)
     messages: int = 0
     warnings: list[str] = field(default_factory=list)
+    failing: bool = False
 
     @property
     def MetricFamily(self) -> Any:  # noqa: N802  # the name is Triton's
@@ -22,6 +23,8 @@ class CountingTriton:
                 triton.values.setdefault(key, 0.0)
 
             def increment(self, amount: float) -> None:
+                if triton.failing:
+                    raise RuntimeError("Triton is busy")
                 triton.messages += 1
                 triton.values[self._key] += amount
 

@@ -24,7 +24,7 @@ from serving.privacy.files import CaptureFiles
 from serving.privacy.masking import PATTERNS, Found, Masker
 from slipway.errors import ServingError
 from slipway.recipe import Capture as Section
-from slipway.recipe import Data, Observe, Serve
+from slipway.recipe import Data, Observe, Serve, load_recipe
 from tests.serving.conftest import eventually
 
 pytestmark = [pytest.mark.unit]
@@ -263,6 +263,17 @@ def test_capture_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(presidio.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ServingError, match=r"slipway\[privacy\]"):
         presidio.capture_masker()
+
+
+def test_a_relative_directory_is_the_recipes_and_not_the_one_of_some_process(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        'name: tiny\nbase: {model: "file:base"}\ndata: {source: "file:data.csv"}\n'
+        "serve: {observe: {capture: {rate: 0.5, directory: captured}}}\n",
+        encoding="utf-8",
+    )
+    assert load_recipe(recipe).serve.observe.capture.directory == str(tmp_path / "captured")
+    assert Section(directory="captured").directory == str(Path.cwd() / "captured")
 
 
 def test_capture_is_off_unless_asked_for_and_wants_a_directory() -> None:

@@ -1,18 +1,22 @@
 """Pages of several sources become one that Prometheus reads, and nothing is lost or counted twice."""
 
+import contextlib
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.observability.exporter import collect, sources, write_sources
+from serving.observability.exporter import Exporter, collect, sources, write_sources
 from serving.observability.exposition import Page
 from serving.server.triton import free_ports
+from tests.serving.conftest import eventually
 
 pytestmark = [pytest.mark.unit]
 
@@ -136,3 +140,22 @@ def test_there_is_a_page_before_anybody_can_be_asked(written: str | None, tmp_pa
         (tmp_path / "scrape.json").write_text(written, encoding="utf-8")
     with ThreadPoolExecutor(1) as pool:
         assert "slipway_build_info" in collect(sources(tmp_path), pool)
+
+
+def test_more_connections_than_there_is_room_for_do_not_keep_a_scraper_out_for_good(tmp_path: Path) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    with Exporter(tmp_path, listener) as exporter:
+        threading.Thread(target=exporter.serve_forever, daemon=True).start()
+        address = listener.getsockname()
+        idle = [socket.create_connection(address) for _ in range(100)]
+        for one in idle:
+            one.close()
+        assert eventually(lambda: scraped(f"http://127.0.0.1:{address[1]}/metrics"))
+        assert httpx.get(f"http://127.0.0.1:{address[1]}/").status_code == 404
+        exporter.shutdown()
+
+
+def scraped(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return "slipway_build_info" in httpx.get(url).text
+    return False

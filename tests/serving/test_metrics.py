@@ -261,3 +261,16 @@ def test_a_killed_exporter_is_replaced_on_the_same_port(watched: serving.Endpoin
     ]
     victim.kill()
     assert eventually(lambda: httpx.get(watched.metrics_url, timeout=30).status_code == 200)
+
+
+@pytest.mark.unit
+def test_a_sum_that_triton_does_not_take_is_handed_over_the_next_time() -> None:
+    triton = CountingTriton()
+    registry = Registry(triton, {})
+    place = registry.counter("x_total", "of a test")
+    triton.failing = True
+    registry.add([(place, 3)])
+    registry.flush()
+    triton.failing = False
+    registry.flush()
+    assert triton.value("x_total") == 3

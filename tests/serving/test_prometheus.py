@@ -42,7 +42,7 @@ def prometheus(endpoint: serving.Endpoint, tmp_path: Path) -> Iterator[str]:
 def ask(prometheus: str, query: str) -> list[float]:
     """The values of an instant query; none while Prometheus starts."""
     try:
-        answer = httpx.get(f"{prometheus}/api/v1/query", params={"query": query}).json()
+        answer = httpx.get(f"{prometheus}/api/v1/query", params={"query": query}).raise_for_status().json()
     except httpx.HTTPError:
         return []
     return [float(series["value"][1]) for series in answer["data"]["result"]]
