@@ -1,9 +1,10 @@
 """What a fault did to the requests: how many were lost or wrong, and when service was back to normal.
 
 A request is bad if it failed or took longer than the objective's limit (without one: three times the median before the
-fault). The disturbance ends with the last bad request after which a second, and at least 20 requests, go by with no
-more than one in a hundred bad. The time to recovery is counted to when that last bad one was scheduled: a caller who
-came later noticed nothing.
+fault). The disturbance ends with the last bad request after which three seconds, and at least 20 requests, go by as
+usual: no failure and no more than one in a hundred slow, or twice the shares that there were before the first fault.
+Shorter calms deceive: Triton takes a second to notice that a dead stub doesn't answer, so failures come a second
+apart. The time to recovery is counted to when that last bad one was scheduled: a caller who came later noticed nothing.
 """
 
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from loadtests.chaos import Injected
 from slipway.recipe import Slo
 from slipway.timeline import FaultRecord
 
-_CALM_S = 1.0
+_CALM_S = 3.0
 _CALM_REQUESTS = 20
-_CALM_SHARE = 0.01
+_SLOW_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class _Rows:
     failed: npt.NDArray[np.bool_]
     wrong: npt.NDArray[np.bool_]
 
+    def slow(self, limit_ms: float) -> npt.NDArray[np.bool_]:
+        """Those that were answered, and not within `limit_ms`."""
+        return np.asarray(~self.failed & (self.latency_ms > limit_ms))
+
 
 def records_of(injected: list[Injected], samples: Path, zero_s: float, slo: Slo) -> list[FaultRecord]:
     """A record of each fault, from the samples in the Parquet file; `zero_s` is the run's start (monotonic)."""
@@ -39,13 +44,13 @@ def records_of(injected: list[Injected], samples: Path, zero_s: float, slo: Slo)
     rows = _read(samples)
     begins = [fault.began_s - zero_s for fault in injected]
     limits = [*begins[1:], float("inf")]
-    return [_record(fault, rows, zero_s, slo, until) for fault, until in zip(injected, limits, strict=True)]
+    usual = _Usual.of(rows, begins[0], slo)
+    return [_record(fault, rows, zero_s, usual, until) for fault, until in zip(injected, limits, strict=True)]
 
 
-def _record(fault: Injected, rows: _Rows, zero_s: float, slo: Slo, until_s: float) -> FaultRecord:
+def _record(fault: Injected, rows: _Rows, zero_s: float, usual: "_Usual", until_s: float) -> FaultRecord:
     began = fault.began_s - zero_s
-    bad = rows.failed | (rows.latency_ms > _limit_ms(rows, began, slo))
-    recovered = _recovered_s(rows.at_s, bad, began, until_s)
+    recovered = _recovered_s(rows, usual, began, until_s)
     end = min(until_s, float(rows.at_s[-1])) if recovered is None else max(recovered, fault.ended_s - zero_s)
     # Under way at some moment between the beginning and the recovery.
     touched = (rows.at_s <= end) & (rows.at_s + rows.latency_ms / 1000 >= began)
@@ -62,31 +67,46 @@ def _record(fault: Injected, rows: _Rows, zero_s: float, slo: Slo, until_s: floa
     )
 
 
-def _recovered_s(
-    at_s: npt.NDArray[np.float64], bad: npt.NDArray[np.bool_], began_s: float, until_s: float
-) -> float | None:
+@dataclass(frozen=True)
+class _Usual:
+    """What goes for normal: how slow is slow, and which shares of failed and slow requests are as always."""
+
+    limit_ms: float
+    failed_share: float
+    slow_share: float
+
+    @classmethod
+    def of(cls, rows: _Rows, until_s: float, slo: Slo) -> "_Usual":
+        """By the objective and the requests before `until_s`."""
+        before = rows.at_s < until_s
+        limits = [limit for limit in (slo.p50_ms, slo.p95_ms, slo.p99_ms) if limit is not None]
+        if not before.any():
+            return cls(max(limits, default=float("inf")), 0.0, _SLOW_SHARE)
+        limit_ms = max(limits) if limits else 3 * float(np.median(rows.latency_ms[before]))
+        slow = rows.slow(limit_ms)[before]
+        return cls(limit_ms, 2 * float(rows.failed[before].mean()), max(_SLOW_SHARE, 2 * float(slow.mean())))
+
+
+def _recovered_s(rows: _Rows, usual: _Usual, began_s: float, until_s: float) -> float | None:
     """When the last bad request of the disturbance was scheduled; None if there is no calm before `until_s`."""
-    first = int(np.searchsorted(at_s, began_s))
-    last = int(np.searchsorted(at_s, until_s))
+    at_s, slow = rows.at_s, rows.slow(usual.limit_ms)
+    first, last = (int(np.searchsorted(at_s, moment)) for moment in (began_s, until_s))
+    bad = (rows.failed | slow)[first:last]
+    limits = [(_totals(rows.failed), usual.failed_share), (_totals(slow), usual.slow_share)]
     # A request under way when it began is scheduled before it.
-    candidates = [began_s, *at_s[first:last][bad[first:last]].tolist()]
-    total = np.concatenate([[0], np.cumsum(bad)])
-    for moment in candidates:
+    for moment in [began_s, *at_s[first:last][bad].tolist()]:
         start = int(np.searchsorted(at_s, moment, side="right"))
         stop = max(int(np.searchsorted(at_s, moment + _CALM_S)), start + _CALM_REQUESTS)
         if stop > last:
             return None
-        if total[stop] - total[start] <= _CALM_SHARE * (stop - start):
+        if all(total[stop] - total[start] <= share * (stop - start) for total, share in limits):
             return float(moment)
     return None
 
 
-def _limit_ms(rows: _Rows, began_s: float, slo: Slo) -> float:
-    limits = [limit for limit in (slo.p50_ms, slo.p95_ms, slo.p99_ms) if limit is not None]
-    before = rows.latency_ms[rows.at_s < began_s]
-    if limits:
-        return max(limits)
-    return 3 * float(np.median(before)) if len(before) else float("inf")
+def _totals(happened: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """How often it happened before each row, `[rows + 1]`."""
+    return np.concatenate([[0], np.cumsum(happened)])
 
 
 def _read(samples: Path) -> _Rows:

@@ -70,6 +70,20 @@ def test_two_faults_have_a_record_each(tmp_path: Path) -> None:
     assert not second.met
 
 
+def test_failures_that_come_a_second_apart_are_one_disturbance(tmp_path: Path) -> None:
+    drops = tuple(Happening(10 + 1.1 * number, 0.03, "error") for number in range(4))
+    (found,) = record(Queue(happenings=drops), tmp_path, fault(10))
+    assert found.recovered_s is not None
+    assert found.recovered_s > 12
+    assert found.lost >= 4
+
+
+def test_failures_as_frequent_as_before_the_fault_are_none_of_its(tmp_path: Path) -> None:
+    (found,) = record(Queue(happenings=(Happening(0, 30, "error", 0.05),)), tmp_path, fault(12))
+    assert found.recovered_s is not None
+    assert found.recovered_s < 14
+
+
 def test_without_an_objective_normal_is_what_was_before(tmp_path: Path) -> None:
     (found,) = record(Queue(happenings=(Happening(10, 1, "stall"),)), tmp_path, fault(10, 1), slo=Slo())
     assert found.recovered_s is not None
