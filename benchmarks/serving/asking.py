@@ -169,6 +169,7 @@ async def _closed(order: dict[str, Any], payloads: list[bytes], ask: Ask) -> dic
                 latencies.append(1000 * (time.perf_counter() - started))
             else:
                 errors += 1
+                await asyncio.sleep(0.01)
 
     began = time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(order["concurrency"])))

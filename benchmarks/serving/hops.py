@@ -148,16 +148,15 @@ def show(runs: Runs, about: dict[str, Any], options: argparse.Namespace, watch: 
             p50, p99 = percentile(answers, 50), percentile(answers, 99)
             used = cpu_ms(answers)
             served = sum(value for kind, value in used.items() if kind != "client")
+            refused = sum(answer["errors"] for answer in answers)
             parts = ", ".join(f"{kind} {value:.2f}" for kind, value in used.items() if value >= 0.005)
             print(
                 f"| {concurrency} | {name} | {'' if queued else cell(p50)} | "
                 f"{f'{np.median(p50) - np.median(alone):+.2f}' if concurrency == 1 else ''} | "
                 f"{'' if queued else cell(p99)} | {cell(rate(answers), 0)} | "
                 f"{np.median(np.array(rate(answers)) / np.array(base)):.2f} | {parts} | "
-                f"{1000 * cores / served:,.0f}/s |"
+                f"{1000 * cores / served:,.0f}/s{f', {refused} refused' if refused else ''} |"
             )
-    errors = sum(answer["errors"] for answers in runs.values() for answer in answers)
-    print(f"\n{errors} errors")
 
 
 def percentile(answers: list[dict[str, Any]], percent: float) -> list[float]:
