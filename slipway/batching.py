@@ -4,6 +4,10 @@ A batch is a rectangle, so every row in it costs as much as the longest. Rows ar
 into batches of at most so many rows × tokens; a row joins a longer one only if at least `least_filled` of its place is
 not padding. So padding is bounded whatever the lengths are: at 0.8, at most a fifth of what is run.
 
+An engine that compiles for each shape (10 ms and more, see `slipway.engines.openvino`) must not see a new one with
+every batch: 64 row counts × 8 lengths are 512 of them. For such an engine rows are counted in powers of two up to
+eight; with 8 to 32 rows it gained nothing more.
+
 The bound has a price where there are few rows: two texts of 20 and 40 tokens run one after the other. A batch of eight
 was 1.4 to 1.6 times as fast per text as one at a time (OpenVINO int8, ONNX Runtime fp32; 32 tokens), so a row that is
 more than a third padding would cost more in a batch than alone.
@@ -22,6 +26,12 @@ class TokenBudget:
     rows: int = 64
     least_filled: float = 0.8
     """Share of a row's place that must not be padding."""
+    row_counts: tuple[int, ...] = ()
+    """Numbers of rows that a batch may have, largest first, 1 the last; any number if there are none."""
+
+
+FEW_SHAPES = (8, 4, 2, 1)
+"""Row counts for an engine that compiles for each shape."""
 
 
 def token_batches(lengths: Sequence[int], budget: TokenBudget) -> Iterator[list[int]]:
@@ -34,10 +44,19 @@ def token_batches(lengths: Sequence[int], budget: TokenBudget) -> Iterator[list[
             or (len(rows) + 1) * longest > budget.tokens
             or lengths[row] < budget.least_filled * longest
         ):
-            yield rows
+            yield from _counted(rows, budget)
             rows = []
         if not rows:
             longest = lengths[row]
         rows.append(row)
-    if rows:
-        yield rows
+    yield from _counted(rows, budget)
+
+
+def _counted(rows: list[int], budget: TokenBudget) -> Iterator[list[int]]:
+    """`rows` in parts whose sizes are allowed."""
+    start = 0
+    while start < len(rows):
+        left = len(rows) - start
+        size = next((count for count in budget.row_counts if count <= left), left)
+        yield rows[start : start + size]
+        start += size

@@ -12,13 +12,13 @@ asked for (`slipway.encoder`); what a text's windows say is made one answer by t
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from slipway.batching import TokenBudget, token_batches
+from slipway.batching import FEW_SHAPES, TokenBudget, token_batches
 from slipway.bundle import TOKENIZER, BundleSpec, Target
 from slipway.encoder import BEGINNING, Encoder, TokenRow, Windows
 from slipway.engines import Provider, open_session
@@ -78,6 +78,8 @@ class Predictor:
         self._task = get_task(spec.task)
         self._invariant = target.batch_invariant
         self._budget = budget or TokenBudget()
+        if target.pad_to_multiple_of > 1:
+            self._budget = replace(self._budget, row_counts=FEW_SHAPES)
         self.encoder = Encoder(
             directory / TOKENIZER,
             spec.tokenization,

@@ -162,7 +162,7 @@ class Renderer:
         return schema.ModelInstanceGroup(count=count, kind=schema.ModelInstanceGroup.KIND_CPU)
 
     def _batching(self, target: TargetName) -> Any:
-        return dynamic_batching(schema, self.spec, target, invariant=self.bundle.targets[target].batch_invariant)
+        return dynamic_batching(schema, self.spec, target)
 
     def _outputs(self) -> Tensors:
         labels = len(self.bundle.labels)

@@ -61,7 +61,7 @@ class RepositorySpec(BaseModel):
     queue_delay_us: int
     timeout_s: float
     preferred_sizes: dict[TargetName, list[int]]
-    """Of dynamic batching, by target; empty where the batcher is off or has no preference."""
+    """Requests that are handed over together, by target: `[1]` one at a time, `[]` any number."""
     gpu: GpuSpec
 
     @property
