@@ -115,7 +115,7 @@ class FrontDoor:
     tls: Tls | None = None
     limits: Limits = Limits()
     service_ms: float | None = None
-    """How long the model takes for one request when nothing else runs; None: not measured yet."""
+    """How long an instance takes for one request while all are busy; None: not measured yet."""
     collector: Collector | None = None
     """Of traces."""
 

@@ -108,11 +108,10 @@ def protocol_limits(door: FrontDoor) -> Json:
 
 
 def _bucket(rate: float, burst: int | None) -> Json:
-    """Fractions of a token are added continuously, so a second's worth at a time is only how the rate is written."""
-    size = burst if burst is not None else max(1, math.ceil(rate))
-    if rate >= 1:
-        return {"max_tokens": size, "tokens_per_fill": round(rate), "fill_interval": "1s"}
-    return {"max_tokens": size, "tokens_per_fill": 1, "fill_interval": seconds(1 / rate)}
+    """Envoy adds fractions of a token all the time; whole tokens for an interval are only how it takes the rate."""
+    tokens = math.ceil(rate)
+    size = burst if burst is not None else tokens
+    return {"max_tokens": size, "tokens_per_fill": tokens, "fill_interval": seconds(tokens / rate)}
 
 
 def _always(key: str) -> Json:

@@ -277,7 +277,11 @@ local function guard_grpc(handle)
   end
   local body = handle:body(true)
   local text = body:getBytes(0, body:length())
-  if string.byte(text, 1) == 1 then
+  local compressed, a, b, c, d = string.byte(text, 1, 5)
+  -- What follows the first message would be read here and not by Triton.
+  if d == nil or a * 16777216 + b * 65536 + c * 256 + d ~= #text - 5 then
+    return "400", "one message is expected, of the length that is said before it"
+  elseif compressed ~= 0 then
     return "415", "compressed messages are not accepted"
   end
   local model, forbidden = read_message(text, is_inference)

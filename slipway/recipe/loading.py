@@ -155,11 +155,12 @@ def _anchor_files(values: dict[Any, Any], folder: Path) -> None:
                 path = Path(reference.removeprefix("file:")).expanduser()
                 part[key] = f"file:{path if path.is_absolute() else (folder / path).absolute()}"
     serve = values.get("serve")
-    for section, keys in (("auth", ("keys", "jwks")), ("tls", ("certificate", "key", "client_ca"))):
+    files: dict[str, tuple[str, ...]] = {"auth": ("keys", "jwks"), "tls": ("certificate", "key", "client_ca")}
+    for section, names in files.items():
         part = serve.get(section) if isinstance(serve, dict) else None
         if not isinstance(part, dict):
             continue
-        for key in keys:
+        for key in names:
             if isinstance(part.get(key), str) and part[key]:
                 part[key] = str((folder / Path(part[key]).expanduser()).absolute())
 

@@ -20,7 +20,7 @@ import serving
 from serving.server.envoy_admin import EnvoyAdmin
 from serving.server.runtime import MARKER, marked_processes
 from slipway.bundle import Bundle
-from slipway.recipe import Serve
+from slipway.recipe import Limits, Serve
 from tests.tiny_bundle import write_tiny_bundle
 
 OWNER = """
@@ -51,7 +51,9 @@ def repository(bundle: Bundle) -> Path:
 
 @pytest.fixture(scope="session")
 def endpoint(repository: Path) -> Iterator[serving.Endpoint]:
-    with serving.start(repository, Serve(port=0, max_body_bytes=400_000)) as running:
+    # Tests send a hundred requests at once, on machines that are busy with others.
+    section = Serve(port=0, max_body_bytes=400_000, limits=Limits(slo_ms=10_000))
+    with serving.start(repository, section) as running:
         yield running
 
 

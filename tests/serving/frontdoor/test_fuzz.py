@@ -177,5 +177,16 @@ def test_the_parameter_that_ends_triton_does_not_reach_it(http: httpx.Client, ch
         assert outcome.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
+def test_a_second_message_can_not_speak_for_the_first(endpoint: serving.Endpoint) -> None:
+    def framed(message: bytes) -> bytes:
+        return b"\0" + len(message).to_bytes(4, "big") + message
+
+    headers = {"content-type": "application/grpc", "te": "trailers"}
+    body = framed(b"\x0a\x05inner") + framed(b"\x0a\x04tiny")
+    answer = httpx.post(f"{endpoint.url}{SERVICE}/ModelReady", content=body, headers=headers, timeout=30)
+    assert answer.headers["grpc-status"] == "3"
+    assert answer.headers["grpc-message"].startswith("one message is expected")
+
+
 def test_the_endpoint_is_well_afterwards(http: httpx.Client) -> None:
     assert http.post(f"{MODEL}/infer", json=inference_body("good")).status_code == 200

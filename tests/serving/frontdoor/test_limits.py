@@ -1,5 +1,6 @@
 """Limits and deadlines, against a real Envoy: bounded in every direction, and a reason for each refusal."""
 
+import dataclasses
 import socket
 import time
 from collections import Counter
@@ -14,7 +15,8 @@ from tritonclient.utils import InferenceServerException
 
 from serving.frontdoor.credentials import new_key
 from serving.frontdoor.door import Auth, Limits
-from serving.frontdoor.overload import least_in_flight, most_in_flight, slo_ms
+from serving.frontdoor.limits import rate_filter
+from serving.frontdoor.overload import bounds, slo_ms
 from tests.serving.conftest import eventually
 from tests.serving.frontdoor.fake_triton import FakeTriton
 from tests.serving.frontdoor.running_door import BODY, INFER, RunningDoor, front_door, infer_input, running
@@ -87,9 +89,12 @@ def test_what_is_in_flight_is_bounded_for_both_protocols_together(protocols: tup
 def test_the_bound_follows_from_the_objective_and_the_models_own_time(tmp_path: Path) -> None:
     slow = front_door(tmp_path, limits=Limits(slo_ms=60), instances=2, service_ms=20.0)
     quick = front_door(tmp_path, limits=Limits(slo_ms=60), instances=2, service_ms=1.0)
-    assert least_in_flight(slow) == 4, "one that runs and one that waits for each instance"
-    assert least_in_flight(quick) == 40, "a third of 60 ms × 2 instances ÷ 1 ms"
-    assert most_in_flight(quick) == 512
+    assert bounds(quick) == (30, 120), "60 ms × 2 instances ÷ 1 ms, and a quarter of it"
+    assert bounds(slow) == (4, 6), "one that runs and one that waits for each instance"
+    unknown = dataclasses.replace(quick, service_ms=None)
+    assert bounds(unknown) == (512, 512), "256 for each instance, until the time is measured"
+    capped = dataclasses.replace(quick, limits=Limits(slo_ms=60, max_in_flight=30))
+    assert bounds(capped) == (30, 30)
 
 
 def test_without_an_objective_it_is_100_ms_or_20_times_the_models_own_time(tmp_path: Path) -> None:
@@ -98,11 +103,11 @@ def test_without_an_objective_it_is_100_ms_or_20_times_the_models_own_time(tmp_p
 
 
 def test_the_bound_shrinks_when_latency_is_over_the_objective_and_grows_back() -> None:
-    limits = Limits(slo_ms=20, max_in_flight=64)
+    limits = Limits(slo_ms=100)
     gauge = "http.front.adaptive_concurrency.gradient_controller.concurrency_limit"
     with (
         FakeTriton() as triton,
-        running(triton.backend(), limits=limits, service_ms=1.0) as door,
+        running(triton.backend(), limits=limits, service_ms=2.0) as door,
         door.client() as client,
     ):
 
@@ -110,12 +115,13 @@ def test_the_bound_shrinks_when_latency_is_over_the_objective_and_grows_back() -
             client.post(INFER, json=BODY)
             return door.stat(gauge)
 
-        assert eventually(lambda: asked() == 64)
+        floor, ceiling = bounds(door.door)
+        assert floor < ceiling
+        assert eventually(lambda: asked() == ceiling)
         triton.delay_s = 0.1
-        floor = least_in_flight(door.door)
         assert eventually(lambda: asked() == floor)
         triton.delay_s = 0.0
-        assert eventually(lambda: asked() == 64)
+        assert eventually(lambda: asked() == ceiling)
 
 
 # Rates
@@ -151,6 +157,13 @@ def test_a_rate_for_each_key_lets_one_caller_exhaust_its_own_only(tmp_path: Path
         assert [ask("modest") for _ in range(3)] == [200, 200, 429]
 
 
+@pytest.mark.parametrize("rate", [0.01, 0.3, 1.0, 1.5, 499.5])
+def test_a_rate_is_held_exactly(tmp_path: Path, rate: float) -> None:
+    [limiter] = rate_filter(front_door(tmp_path, limits=Limits(rate=rate)))
+    bucket = limiter["typed_config"]["token_bucket"]
+    assert bucket["tokens_per_fill"] / float(bucket["fill_interval"].rstrip("s")) == pytest.approx(rate, rel=1e-3)
+
+
 # Deadlines
 
 
@@ -172,12 +185,12 @@ def test_a_caller_may_wish_for_less_but_not_for_more(door: RunningDoor, triton: 
         asked = triton.requests[-1]
         return float(asked["x-slipway-deadline"]) - float(asked["x-slipway-arrived"])
 
-    assert given(x_slipway_timeout_ms="250") == pytest.approx(0.25, abs=0.002)
+    assert given(x_slipway_timeout_ms="4000") == pytest.approx(4.0, abs=0.002)
     assert given(x_slipway_timeout_ms="60000") == pytest.approx(5.0, abs=0.002)
     with door.grpc() as grpc:
-        grpc.infer("tiny", [infer_input()], client_timeout=2.0)
+        grpc.infer("tiny", [infer_input()], client_timeout=4.0)
     asked = triton.requests[-1]
-    assert float(asked["x-slipway-deadline"]) - float(asked["x-slipway-arrived"]) <= 2.01
+    assert float(asked["x-slipway-deadline"]) - float(asked["x-slipway-arrived"]) <= 4.01
 
 
 @pytest.mark.parametrize("wish", ["0", "-1", "soon", "1.5", "999999999", "", "5, 7"])
@@ -237,6 +250,27 @@ def test_headers_over_the_limit_are_a_431(door: RunningDoor) -> None:
         assert client.post(INFER, json=BODY, headers={"x-long": "a" * 20_000}).status_code == 431
         many = {f"x-{number}": "a" for number in range(80)}
         assert client.post(INFER, json=BODY, headers=many).status_code == 431
+
+
+@pytest.mark.slow
+def test_callers_that_drip_are_cut_off_and_hold_no_place() -> None:
+    with FakeTriton() as triton, running(triton.backend(), limits=Limits(max_in_flight=1)) as door:
+        drips = {
+            "headers": b"POST " + INFER.encode() + b" HTTP/1.1\r\nhost: a\r\nx-slow: ",
+            "body": b"POST " + INFER.encode() + b' HTTP/1.1\r\nhost: a\r\ncontent-length: 99\r\n\r\n{"a": ',
+        }
+        connections = {}
+        for name, drip in drips.items():
+            connections[name] = socket.create_connection(("127.0.0.1", door.port), timeout=60)
+            connections[name].sendall(drip)
+        with door.client() as client:
+            assert client.post(INFER, json=BODY).status_code == 200
+        for connection in connections.values():
+            received = b""
+            while chunk := connection.recv(65_536):
+                received += chunk
+            assert received == b"" or b"408" in received.partition(b"\r\n")[0]
+            connection.close()
 
 
 SMUGGLED = b"GET /v2/repository/index HTTP/1.1\r\nhost: a\r\n\r\n"
