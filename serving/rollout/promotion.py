@@ -128,7 +128,7 @@ class Promotion:
         version = self.progress.version = supervisor.do(fleet.next_version)
         self._say(f"version {version}: {self._repository}, beside version {fleet.stable.version}")
         stage(supervisor.runtime, repository.models, version)
-        release = Release(version, str(self._repository), repository.artifact.digest)
+        release = Release(version, str(self._repository), repository.artifact.digest, repository.spec.instances)
         candidate = self._candidate = supervisor.do(lambda: fleet.start_candidate(release))
         self._await_start(candidate)
         timeout_s = supervisor.plan.timeout_s
@@ -181,6 +181,7 @@ class Promotion:
         if agreement.share < self._rollout.min_agreement:
             raise RolledBackError(f"{agreement}; at least {self._rollout.min_agreement:.1%} must agree.")
         self._say(f"{agreement}; at least {self._rollout.min_agreement:.1%} must agree")
+        self._fleet.front.infer_service_time(self._required(), self._fleet.stable, sampling.slowness())
 
     def _step(self, sampling: Sampling, state: Literal["shadow", "canary"], *, percent: int, shadow: int) -> None:
         """Watch the candidate with a share of the traffic until it is judged."""

@@ -11,6 +11,7 @@ its own, one at a time, alternating so that both versions meet the same neighbou
 
 import http.client
 import json
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -115,6 +116,12 @@ class Sampling:
             except AskingError:
                 continue
         return Agreement(asked, agreed)
+
+    def slowness(self) -> float:
+        """How many times as long the candidate took for a text as the stable version, by their medians."""
+        both = self.candidate.milliseconds, self.stable.milliseconds
+        ours, theirs = (statistics.median(one) if one else 1.0 for one in both)
+        return ours / theirs
 
     def ask_next(self) -> None:
         """Ask one text of both."""

@@ -70,7 +70,7 @@ class Front:
         self._budget = Budget()
         self._answered_at = time.monotonic()
         self._mended: tuple[str, float] | None = None
-        self._service_ms: float | None = None
+        self._service_ms: dict[int, float] = {}
         self._credentials: credentials.Fingerprint = ()
 
     @property
@@ -112,14 +112,21 @@ class Front:
 
     def learn_service_time(self, served: ServedVersion, shares: Sequence[Share]) -> None:
         """Let the bound on requests in flight follow from what the model takes on this machine, now that it runs."""
-        plan = self._plan
+        plan, port, instances = self._plan, served.server.http_port, served.release.instances
         try:
-            self._service_ms = measure_service_ms(
-                served.server.http_port, plan.model, plan.probes, plan.instances, timeout_s=plan.timeout_s
-            )
+            taken = measure_service_ms(port, plan.model, plan.probes, instances, timeout_s=plan.timeout_s)
         except (OSError, http.client.HTTPException) as error:
             raise ServingError(f"the model did not answer when its speed was measured: {error}.") from error
+        self._service_ms[served.version] = taken
         self.configure(shares)
+
+    def infer_service_time(self, served: ServedVersion, other: ServedVersion, ratio: float) -> None:
+        """`served` takes `ratio` times as long as `other` does; measured itself, it would be slowed by callers of both.
+
+        It holds as soon as most requests go to `served`.
+        """
+        if other.version in self._service_ms:
+            self._service_ms[served.version] = ratio * self._service_ms[other.version]
 
     def health(self) -> dict[str, bool]:
         """Cluster → whether it is healthy; empty when Envoy doesn't answer."""
@@ -206,6 +213,7 @@ class Front:
 
     def _door(self, shares: Sequence[Share]) -> FrontDoor:
         plan = self._plan
+        main = max(shares, key=lambda share: share.percent).served
         return FrontDoor(
             model=plan.model,
             host=plan.host,
@@ -214,7 +222,7 @@ class Front:
             health_text=plan.health_text,
             max_body_bytes=plan.max_body_bytes,
             max_connections=plan.max_connections,
-            instances=plan.instances,
+            instances=main.release.instances,
             timeout_s=plan.timeout_s,
             admin_socket=self._runtime.admin_socket,
             access_log=self._runtime.access_log,
@@ -223,5 +231,5 @@ class Front:
             tls=Tls.of(plan.tls) if plan.tls else None,
             limits=Limits(**plan.limits),
             collector=Collector.of(plan.observe),
-            service_ms=self._service_ms,
+            service_ms=self._service_ms.get(main.version),
         )

@@ -33,6 +33,7 @@ class Release:
     """Where it was staged from."""
     digest: str
     """Of the repository's manifest."""
+    instances: int
 
 
 class ServedVersion:
