@@ -345,12 +345,17 @@ function envoy_on_request(handle)
 end
 
 -- Triton calls every request that it can't parse, and every dead model process, an internal error, and some of its
--- JSON plain text. So does gRPC with a message that is none (13, INTERNAL; 3 is INVALID_ARGUMENT).
+-- JSON plain text. So does gRPC with a message that is none (13 is INTERNAL, 3 INVALID_ARGUMENT, 14 UNAVAILABLE).
 function envoy_on_response(handle)
   local headers = handle:headers()
   local status = headers:get(":status")
-  if headers:get("grpc-status") == "13" and headers:get("grpc-message") == "Unable to parse request" then
-    headers:replace("grpc-status", "3")
+  if headers:get("grpc-status") == "13" then
+    local message = headers:get("grpc-message") or ""
+    if message == "Unable to parse request" then
+      headers:replace("grpc-status", "3")
+    elseif string.find(message, "Stub process", 1, true) then
+      headers:replace("grpc-status", "14")
+    end
   end
   if tonumber(status) < 400 then
     return
