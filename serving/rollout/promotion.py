@@ -128,7 +128,8 @@ class Promotion:
         version = self.progress.version = supervisor.do(fleet.next_version)
         self._say(f"version {version}: {self._repository}, beside version {fleet.stable.version}")
         stage(supervisor.runtime, repository.models, version)
-        release = Release(version, str(self._repository), repository.artifact.digest, repository.spec.instances)
+        spec = repository.spec
+        release = Release(version, str(self._repository), repository.artifact.digest, spec.instances, spec.processes)
         candidate = self._candidate = supervisor.do(lambda: fleet.start_candidate(release))
         self._await_start(candidate)
         timeout_s = supervisor.plan.timeout_s
@@ -217,7 +218,7 @@ class Promotion:
         if not candidate.process.is_running:
             raise RolledBackError(f"its server died: {candidate.process.obituary()}")
         if missing := candidate.missing_stubs():
-            raise RolledBackError(f"{missing} of its {candidate.stubs} model processes died.")
+            raise RolledBackError(f"{missing} of its {candidate.release.processes} model processes died.")
 
     def _counts(self, candidate: ServedVersion) -> Counts:
         admin = self._fleet.front.admin

@@ -29,7 +29,9 @@ class Fleet:
         # A check waits in the queue as any request does; only silence beyond that is a hung model.
         self._patience_s = plan.timeout_s + 5.0
         self.front = Front(runtime, plan, tell)
-        self.stable = ServedVersion(runtime, plan, Release(1, plan.repository, plan.digest, plan.instances))
+        self.stable = ServedVersion(
+            runtime, plan, Release(1, plan.repository, plan.digest, plan.instances, plan.processes)
+        )
         self.candidate: ServedVersion | None = None
         self._mending: Mending | None = None
         self._shares = [Share(self.stable, 100)]

@@ -103,7 +103,7 @@ class Mending:
         elif not self._served.process.is_running:
             self._start(self._served.process.ending())
         elif missing := self._served.missing_stubs():
-            self._reload(f"{missing} of {self._served.stubs} model processes died")
+            self._reload(f"{missing} of {self._served.release.processes} model processes died")
         elif healthy:
             self._healthy_at = time.monotonic()
             self._budget.healthy()
@@ -147,7 +147,7 @@ class Mending:
             ended = "" if self._served.process.is_running else f"; {self._served.process.ending()}"
             self._start(f"{self._what}; {error}{ended}")
         else:
-            self._served.count_stubs()
+            self._served.find_stubs()
             self._done("the model was loaded again")
 
     def _start(self, what: str) -> None:

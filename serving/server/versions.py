@@ -34,6 +34,9 @@ class Release:
     digest: str
     """Of the repository's manifest."""
     instances: int
+    """Of what runs the model."""
+    processes: int
+    """Model processes that a Triton has with it."""
 
 
 class ServedVersion:
@@ -66,11 +69,6 @@ class ServedVersion:
             raise RuntimeError("not started")
         return self._process
 
-    @property
-    def stubs(self) -> int:
-        """How many model processes there were when it became ready."""
-        return len(self._stubs)
-
     def start(self) -> None:
         """Start Triton; what is left of one that ran before is removed."""
         self.end()
@@ -91,15 +89,15 @@ class ServedVersion:
         return "already in use" in self.process.log_tail()
 
     def became_ready(self) -> str | None:
-        """Triton's version when it has loaded the model, None before; the model's processes are counted then."""
+        """Triton's version when it has loaded the model, None before."""
         version = self.server.answering()
         if version is not None:
             self.start_s = time.monotonic() - self.process.started
-            self.count_stubs()
+            self.find_stubs()
         return version
 
-    def count_stubs(self) -> None:
-        """Take the model processes that live now as all there should be."""
+    def find_stubs(self) -> None:
+        """Look for the model's processes; after a load those of the model before are among them for a moment."""
         self._stubs = self.living_stubs()
 
     def living_stubs(self) -> list[psutil.Process]:
@@ -109,8 +107,8 @@ class ServedVersion:
         return []
 
     def missing_stubs(self) -> int:
-        """How many model processes died since they were counted."""
-        return len(self._stubs) - sum(map(_is_alive, self._stubs))
+        """How many of the processes that there should be have died."""
+        return max(0, self.release.processes - sum(map(_is_alive, self._stubs)))
 
     def kill_stubs(self) -> None:
         """End model processes that hang: Triton would wait for them before it lets a model go."""

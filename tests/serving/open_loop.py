@@ -103,6 +103,11 @@ class Load:
             if one.kind == "answered" and answers.get(one.version, {}).get(one.text) != one.label
         ]
 
+    def said_not_to_try_again(self) -> list[str]:
+        """Errors that a careful client takes for final: neither 503 nor 504, UNAVAILABLE or a broken connection."""
+        tried = [what for one in self.outcomes for what in one.attempts]
+        return [what for what in tried if what.startswith("failed") and not what.startswith("failed 504")]
+
     def story(self) -> str:
         """What happened, for a failed assertion."""
         ended = Counter(f"{one.protocol} {one.kind} {one.detail[:120]}" for one in self.outcomes)

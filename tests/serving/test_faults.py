@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import random
 import re
 import signal
 import subprocess
@@ -67,8 +68,11 @@ def test_what_is_killed_is_restored_and_nobody_who_tries_again_is_left_without_a
             owner.named(part)[0].kill()
     assert load.count("answered") == len(load.outcomes), load.story()
     assert load.wrong(right) == []
+    assert load.said_not_to_try_again() == [], load.story()
     assert regions_of_the_dead(owner) == []
-    assert said in ended_well(owner)
+    told = ended_well(owner)
+    assert said in told
+    assert told.count("again in") == 1
 
 
 def regions_of_the_dead(owner: Owner) -> list[str]:
@@ -275,3 +279,20 @@ def test_nothing_that_keeps_an_endpoint_up_reads_the_wall_clock() -> None:
     for room in ("server", "rollout"):
         for file in Path(serving.__file__).parent.joinpath(room).glob("*.py"):
             assert not re.search(r"time\.time\b|datetime|strftime", file.read_text()), file
+
+
+def test_kills_at_random_moments_lose_nothing_for_who_tries_again(own: Own, right: dict[int, dict[str, str]]) -> None:
+    chance = random.Random(7)
+    owner = own()
+    with Load(owner.address, "tiny", CHECK_TEXTS, rate=60, patience_s=30.0) as load:
+        for _ in range(8):
+            due = len(load.outcomes) + chance.randrange(120)
+            assert eventually(lambda due=due: len(load.outcomes) >= due)
+            for process in owner.named(chance.choice([STUB, STUB, TRITON, ENVOY]))[:1]:
+                process.kill()
+        with restored(load):
+            pass
+    assert load.count("answered") == len(load.outcomes), load.story()
+    assert load.wrong(right) == []
+    assert load.said_not_to_try_again() == [], load.story()
+    ended_well(owner)
