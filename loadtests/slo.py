@@ -64,7 +64,7 @@ def judge(samples: pa.Table | Path, section: LoadTest, endpoint: dict[str, Any])
         texts=measured.texts,
         latency=latency,
         by_protocol=_by(measured, measured.protocol),
-        by_version=_by(measured, measured.version) if len(measured.version.names) > 1 else {},
+        by_version=_by_version(measured),
         intervals=intervals,
         dependence=dependence,
         goodput_ms=section.slo.in_time_ms,
@@ -162,6 +162,13 @@ def _share(happened: npt.NDArray[np.bool_]) -> tuple[float, Interval]:
 def _offered_rate(section: LoadTest, requests: int) -> float:
     steady = section.loop == "open" and section.arrivals.process in ("poisson", "constant")
     return section.rate if steady else requests / section.duration_s
+
+
+def _by_version(measured: Measured) -> dict[str, Latency]:
+    """Of the requests that were answered, if by more than one version."""
+    found = _by(measured, measured.version)
+    found.pop("", None)
+    return found if len(found) > 1 else {}
 
 
 def _by(measured: Measured, column: Codes) -> dict[str, Latency]:

@@ -27,7 +27,7 @@ def summary(verdict: Verdict) -> Table:
     for parts in (verdict.by_protocol, verdict.by_version):
         if len(parts) > 1:
             for name, latency in parts.items():
-                _add(table, f"  {name or 'no version'}", latency)
+                _add(table, f"  version {name}" if parts is verdict.by_version else f"  {name}", latency)
     limits = {objective.name: objective for objective in verdict.objectives}
     table.add_section()
     cells = [_limit(limits[name]) if name in limits else "" for name in _PERCENTILES]

@@ -30,8 +30,9 @@ class GrpcClient(Client):
             ("grpc.use_local_subchannel_pool", 1),
             # gRPC's own back-off reaches two minutes: a server that is back would look down.
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
+            # Whatever its name says, this is how long connecting may take; 0.1 s is short on a busy machine.
+            ("grpc.min_reconnect_backoff_ms", 2000),
             # Load is meant for the address that was given.
             ("grpc.enable_http_proxy", 0),
         ]

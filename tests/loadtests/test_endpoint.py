@@ -11,7 +11,7 @@ from slipway.bundle import Bundle
 from slipway.recipe import LoadTest, Serve
 from slipway.verdict import Verdict
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 def triton_http_port() -> str:

@@ -195,7 +195,8 @@ def test_versions_are_told_apart_when_two_answered() -> None:
         "1": 3.0,
         "2": 5.0,
     }
-    assert judge(samples([1.0]), section(), {}).by_version == {}
+    unanswered = samples([1.0, 3.0], version=["1", ""], outcome=["ok", "timeout"], detail="")
+    assert judge(unanswered, section(), {}).by_version == {}
 
 
 def test_the_offered_rate_of_a_changing_load_is_its_mean() -> None:
