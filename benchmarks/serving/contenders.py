@@ -130,6 +130,8 @@ def running(peer: Peer, python: Path, checkpoint: Path) -> Iterator[Contender]:
         "PYTHONPATH": str(PEERS),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
+        # PyTorch's threads spin while they wait, which on a shared machine costs their owner more than anybody.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "BENTOML_DO_NOT_TRACK": "True",
         "DO_NOT_TRACK": "1",
     }

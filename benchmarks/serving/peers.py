@@ -17,7 +17,9 @@ import argparse
 import contextlib
 import os
 import random
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -65,6 +67,8 @@ def main() -> None:
     parser.add_argument("--disturbed", type=float, default=0.05, help="share of the cores that others may take")
     parser.add_argument("--patience", type=float, default=900.0, help="seconds in all to wait for moments like that")
     options = parser.parse_args()
+    # So that the servers are ended, whoever ends this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     bundle = Bundle.open(options.bundle)
     texts = pq.read_table(bundle.path / EXPECTED)["text"].to_pylist()
     texts = random.Random(0).sample(texts, min(TEXTS, len(texts)))

@@ -5,6 +5,9 @@ CHECKPOINT=… python -m bentoml serve bentoml_server:Classifier --host 127.0.0.
 
 import os
 
+# Requests are answered in other threads than the one that loads, so PyTorch has to be told before it is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import bentoml
 from eager import load_eager
 
