@@ -66,7 +66,7 @@ def test_scores_are_calibrated_with_the_temperature_that_the_bundle_carries(expo
 def test_every_variant_is_in_the_frontier_with_its_figures_and_its_verdict(searched: Artifact) -> None:
     rows = frontier(searched)
     assert rows[0].name == "pytorch"
-    assert {row.structure for row in rows} == {"dense", "c20", "c20v"}
+    assert {row.structure for row in rows} == {"dense", "vocabulary", "c20v"}
     assert sum(row.chosen for row in rows) == 1
     for row in rows[1:]:
         assert row.verdict
@@ -95,9 +95,10 @@ def test_fp32_variants_are_exact(searched: Artifact) -> None:
 
 
 def test_a_student_is_smaller_and_says_how_it_was_made(searched: Artifact) -> None:
-    sizes = {row.structure: row.bytes for row in frontier(searched) if "int8-dynamic" in row.name}
-    assert sizes["c20v"] < sizes["c20"] < sizes["dense"]
-    (how,) = [row.how["structure"] for row in frontier(searched) if row.name == "c20-int8-dynamic-e4@ort"]
+    sizes = {row.structure: row.bytes for row in frontier(searched) if "int8-static" in row.name}
+    assert sizes["c20v"] < sizes["vocabulary"] < sizes["dense"]
+    (how,) = [row.how["structure"] for row in frontier(searched) if row.name == "c20v-int8-dynamic-e4@ort"]
+    assert how["from"] == "vocabulary"
     assert how["cut"]["compute"] == 0.2
     assert how["pruning"]["layers"]
     assert how["distillation"]["temperature"] == 2.0
