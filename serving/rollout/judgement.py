@@ -112,7 +112,7 @@ def best_percentile(requests: int) -> float:
 
 
 def _errors(candidate: Window, stable: Window, bounds: Bounds) -> Judgement:
-    """What fails with both versions is not the candidate's fault: callers' own deadlines, a machine that is too busy."""
+    """What fails with both versions is not the candidate's fault: callers' own deadlines, a machine too busy."""
     allowed = min(1.0, bounds.max_error_rate + stable.errors / max(1, stable.requests))
     share = candidate.errors / max(1, candidate.requests)
     chance = 1.0 - _fewer(candidate.requests, candidate.errors, allowed)
