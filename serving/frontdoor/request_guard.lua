@@ -345,36 +345,48 @@ function envoy_on_request(handle)
 end
 
 -- Triton calls every request that it can't parse, and every dead model process, an internal error, and some of its
--- JSON plain text. So does gRPC with a message that is none (13 is INTERNAL, 3 INVALID_ARGUMENT, 14 UNAVAILABLE).
+-- JSON plain text. So does gRPC with a message that is none (13, INTERNAL; 3 is INVALID_ARGUMENT). When the time that a
+-- request gave itself (its parameter `timeout`) is over, Triton says that it is unavailable (14; 4 is DEADLINE_EXCEEDED),
+-- and so must the model when it finds the deadline passed, as Triton has no better word.
+local function is_late(reason)
+  return string.find(reason, "Request timeout expired", 1, true) or string.find(reason, "^the deadline passed")
+    or string.find(reason, '"the deadline passed', 1, true)
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
-  local status = headers:get(":status")
-  if headers:get("grpc-status") == "13" then
-    local message = headers:get("grpc-message") or ""
-    if message == "Unable to parse request" then
-      headers:replace("grpc-status", "3")
-    elseif string.find(message, "Stub process", 1, true) then
-      headers:replace("grpc-status", "14")
-    end
+  local status, grpc_status = headers:get(":status"), headers:get("grpc-status")
+  local message = headers:get("grpc-message") or ""
+  if grpc_status == "13" and message == "Unable to parse request" then
+    headers:replace("grpc-status", "3")
+  elseif grpc_status == "13" and string.find(message, "Stub process", 1, true) then
+    headers:replace("grpc-status", "14")
+  elseif grpc_status == "14" and is_late(message) then
+    headers:replace("grpc-status", "4")
   end
   if tonumber(status) < 400 then
     return
   end
-  if status == "503" and headers:get("retry-after") == nil then
-    headers:add("retry-after", "1")
-  end
   if headers:get("content-type") == "text/plain" then
     headers:replace("content-type", "application/json")
   end
-  if status ~= "500" then
+  -- Envoy's own 503 says when to come back; Triton's doesn't.
+  if status ~= "500" and (status ~= "503" or headers:get("retry-after") ~= nil) then
     return
   end
   local body = handle:body(true)
   local text = body:getBytes(0, math.min(body:length(), 4096))
+  local function says(words)
+    return string.find(text, words, 1, true) ~= nil
+  end
   -- The headers object doesn't outlive the wait for the body.
-  if string.find(text, "parse", 1, true) or string.find(text, "attempt to", 1, true) then
-    handle:headers():replace(":status", "400")
-  elseif string.find(text, "Stub process", 1, true) then
-    handle:headers():replace(":status", "503")
+  headers = handle:headers()
+  if status == "503" and is_late(text) then
+    headers:replace(":status", "504")
+  elseif status == "503" or says("Stub process") then
+    headers:replace(":status", "503")
+    headers:replace("retry-after", "1")
+  elseif says("parse") or says("attempt to") then
+    headers:replace(":status", "400")
   end
 end

@@ -29,6 +29,8 @@ class FakeTriton:
         """Requests wait for it."""
         self.gate.set()
         self.delay_s = 0.0
+        self.failure = ""
+        """What is wrong with it, as a 503; "" if nothing is."""
         self.requests: list[dict[str, str]] = []
         """The headers of each, with `:path`."""
         self.running = 0
@@ -87,6 +89,9 @@ def _handler(triton: FakeTriton) -> type[BaseHTTPRequestHandler]:
                 self._answer(200 if triton.healthy else 500, {})
                 return
             triton.asked(self.path, dict(self.headers))
+            if triton.failure:
+                self._answer(503, {"error": triton.failure})
+                return
             self._answer(200, {"model_name": "tiny", "model_version": "1", "backend": triton.name, "outputs": []})
 
         def do_GET(self) -> None:

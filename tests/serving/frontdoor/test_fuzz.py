@@ -114,6 +114,8 @@ REFUSALS = {
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.UNIMPLEMENTED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
+    # A request may give itself no time.
+    grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 
 

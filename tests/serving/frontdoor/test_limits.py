@@ -216,6 +216,19 @@ def test_no_answer_in_time_is_a_504(door: RunningDoor, triton: FakeTriton) -> No
         triton.gate.set()
 
 
+def test_what_triton_or_the_model_call_unavailable_because_it_is_late_is_a_504(
+    door: RunningDoor, triton: FakeTriton
+) -> None:
+    with door.client() as client:
+        for reason in ("Request timeout expired", "the deadline passed before the model could begin; allow more time"):
+            triton.failure = reason
+            assert client.post(INFER, json=BODY).status_code == 504
+        triton.failure = "the queue is full"
+        answer = client.post(INFER, json=BODY)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        triton.failure = ""
+
+
 def test_what_callers_put_into_reserved_headers_does_not_come_through(door: RunningDoor, triton: FakeTriton) -> None:
     reserved = {
         "x-slipway-arrived": "1", "x-slipway-deadline": "1", "x-request-id": "mine",
