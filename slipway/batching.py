@@ -26,8 +26,8 @@ class TokenBudget:
     rows: int = 64
     least_filled: float = 0.8
     """Share of a row's place that must not be padding."""
-    row_counts: tuple[int, ...] = ()
-    """Numbers of rows that a batch may have, largest first, 1 the last; any number if there are none."""
+    row_counts: tuple[int, ...] | None = None
+    """Numbers of rows that a batch may have, largest first, 1 the last; any if empty. None leaves it to the engine."""
 
 
 FEW_SHAPES = (8, 4, 2, 1)
@@ -57,6 +57,6 @@ def _counted(rows: list[int], budget: TokenBudget) -> Iterator[list[int]]:
     start = 0
     while start < len(rows):
         left = len(rows) - start
-        size = next((count for count in budget.row_counts if count <= left), left)
+        size = next((count for count in budget.row_counts or () if count <= left), left)
         yield rows[start : start + size]
         start += size

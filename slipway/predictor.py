@@ -78,7 +78,7 @@ class Predictor:
         self._task = get_task(spec.task)
         self._invariant = target.batch_invariant
         self._budget = budget or TokenBudget()
-        if target.pad_to_multiple_of > 1:
+        if self._budget.row_counts is None and target.pad_to_multiple_of > 1:
             self._budget = replace(self._budget, row_counts=FEW_SHAPES)
         self.encoder = Encoder(
             directory / TOKENIZER,

@@ -33,8 +33,8 @@ from slipway.progress import track
 POOLS = (4, 16, 64)
 UNBOUNDED = 10**9
 WAYS = {
-    "rectangle": TokenBudget(UNBOUNDED, UNBOUNDED, 0.0),
-    "budget": TokenBudget(least_filled=0.0),
+    "rectangle": TokenBudget(UNBOUNDED, UNBOUNDED, 0.0, row_counts=()),
+    "budget": TokenBudget(least_filled=0.0, row_counts=()),
     "bounded": TokenBudget(),
     "alone": TokenBudget(rows=1),
 }

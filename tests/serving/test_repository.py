@@ -87,7 +87,7 @@ def test_preferred_sizes_are_those_that_the_export_measured_to_be_faster(bundle:
     measured = with_speeds(bundle, tmp_path / "bundle", rates)
     config = config_of(serving.write_repository(measured, tmp_path / "out", Serve()).path)
     assert list(config.dynamic_batching.preferred_batch_size) == [8]
-    little = with_speeds(bundle, tmp_path / "little", {"1x32": 100.0, "8x32": 118.0, "32x32": 119.0})
+    little = with_speeds(bundle, tmp_path / "little", {"1x32": 100.0, "8x32": 104.0, "32x32": 98.0})
     single = config_of(serving.write_repository(little, tmp_path / "single", Serve(queue_delay_us=9)).path)
     assert list(single.dynamic_batching.preferred_batch_size) == [1]
     assert single.dynamic_batching.max_queue_delay_microseconds == 0
@@ -141,8 +141,6 @@ def test_an_openvino_bundle_keeps_its_engine_in_an_ensemble(tmp_path: Path) -> N
     assert config.backend == "openvino"
     assert config.parameters["INFERENCE_NUM_THREADS"].string_value == "3"
     assert list(config.dynamic_batching.preferred_batch_size) == []
-    fused = config_of(serving.write_repository(openvino, tmp_path / "fused", Serve()).path)
-    assert list(fused.dynamic_batching.preferred_batch_size) == [1]
 
 
 def test_a_gpus_encoder_runs_tensorrt_within_the_lengths_of_the_model(both: Bundle, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from slipway.batching import FEW_SHAPES, TokenBudget, token_batches
 pytestmark = [pytest.mark.unit]
 
 LENGTHS = st.lists(st.integers(1, 512), max_size=200)
-COUNTS = st.sampled_from([(), FEW_SHAPES, (1,)])
+COUNTS = st.sampled_from([None, (), FEW_SHAPES, (1,)])
 BUDGETS = st.builds(TokenBudget, st.integers(1, 8192), st.integers(1, 64), st.floats(0, 1), COUNTS)
 
 
