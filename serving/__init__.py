@@ -4,7 +4,8 @@
     repository/    bundle → Triton model repository, an artifact
     model/         what runs inside Triton: text in, label out
     frontdoor/     Envoy's configuration: who is let in, how much, and where it goes
-    server/        the processes: started, watched, drained, swept away
+    server/        the processes: started, watched, mended, drained, swept away
+    rollout/       a new version beside the old, and in its place if it keeps its bounds
     observability/ metrics, traces, logs
     privacy/       masking, and the capture of masked requests
     client/        a caller's side: for threads, for asyncio, for tables

@@ -345,9 +345,9 @@ function envoy_on_request(handle)
 end
 
 -- Triton calls every request that it can't parse, and every dead model process, an internal error, and some of its
--- JSON plain text. So does gRPC with a message that is none (13 is INTERNAL, 3 INVALID_ARGUMENT, 14 UNAVAILABLE). When
--- the time that a request gave itself (its parameter `timeout`) is over, Triton says that it is unavailable (4 is
--- DEADLINE_EXCEEDED), and so must the model when it finds the deadline passed, as Triton has no better word.
+-- JSON plain text. So does gRPC with a message that is none (13, INTERNAL; 3 is INVALID_ARGUMENT). When the time that a
+-- request gave itself (its parameter `timeout`) is over, Triton says that it is unavailable (14; 4 is DEADLINE_EXCEEDED),
+-- and so must the model when it finds the deadline passed, as Triton has no better word.
 local function is_late(reason)
   return string.find(reason, "Request timeout expired", 1, true) or string.find(reason, "^the deadline passed")
     or string.find(reason, '"the deadline passed', 1, true)

@@ -145,6 +145,10 @@ class Promotion:
         return sampling
 
     def _require_same_model(self, repository: Repository) -> None:
+        if repository.spec.target != "cpu":
+            raise ServingError(
+                f"{self._repository} has a model for GPUs only; the Triton that is embedded runs on CPUs."
+            )
         directory = staged(self._supervisor.runtime.path, self._fleet.stable.version)
         served = BundleSpec.model_validate_json(next(directory.rglob(SPEC)).read_text(encoding="utf-8"))
         for what, ours, theirs in (
@@ -177,7 +181,7 @@ class Promotion:
 
     def _compare(self, sampling: Sampling) -> None:
         self.progress.state = "comparing"
-        agreement = sampling.compare()
+        agreement = sampling.compare(lambda: self._pause(0))
         self.progress.figures = str(agreement)
         if agreement.share < self._rollout.min_agreement:
             raise RolledBackError(f"{agreement}; at least {self._rollout.min_agreement:.1%} must agree.")
@@ -195,7 +199,7 @@ class Promotion:
         watch = Watch(sampling, rollout, lambda: self._counts(candidate), self._stable_window)
         started = time.monotonic()
         while True:
-            self._pause(watch.pace_s)
+            self._pause(min(_POLL_S, watch.pace_s))
             self._require_alive(candidate)
             judgement = watch.look()
             if judgement is None:

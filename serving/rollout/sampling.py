@@ -13,7 +13,7 @@ import http.client
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from serving.protocol import LABEL, inference_body
@@ -102,10 +102,11 @@ class Sampling:
             asked.errors = 0
             asked.milliseconds = []
 
-    def compare(self) -> Agreement:
-        """Ask every text once. One that only the candidate can't answer is one on which they differ."""
+    def compare(self, between: Callable[[], None]) -> Agreement:
+        """Ask every text once, after `between`. One that only the candidate can't answer is a difference."""
         agreed = asked = 0
         for text in self._texts:
+            between()
             try:
                 expected = self.stable.ask(text)
             except AskingError:

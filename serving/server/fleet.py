@@ -79,10 +79,18 @@ class Fleet:
         return self._last_version
 
     def start_candidate(self, release: Release) -> ServedVersion:
-        """Start a Triton with a release that was staged, beside the stable one. It gets no traffic yet."""
-        self.candidate = ServedVersion(self._runtime, self._plan, release)
-        self.candidate.start()
-        return self.candidate
+        """Start a Triton with a release that was staged, beside the stable one. It gets no traffic yet.
+
+        Raises `OSError` if the disk is full; what was staged is removed then.
+        """
+        candidate = ServedVersion(self._runtime, self._plan, release)
+        try:
+            candidate.start()
+        except OSError:
+            candidate.remove()
+            raise
+        self.candidate = candidate
+        return candidate
 
     def share(self, percent: int, shadow_percent: int = 0) -> None:
         """Give the candidate so much of the traffic, and copies of so much of it; the stable version gets the rest."""

@@ -40,6 +40,11 @@ def test_many_failures_breach_at_once_and_one_of_few_does_not() -> None:
     assert judge(window(1000, 10), window(200), BOUNDS).state == "within"
 
 
+def test_what_fails_with_both_versions_is_not_the_new_ones_fault() -> None:
+    assert judge(window(200, 20), window(2000, 200), BOUNDS).state == "within"
+    assert judge(window(200, 60), window(2000, 200), BOUNDS).state == "breached"
+
+
 def test_no_failure_is_allowed_when_none_is() -> None:
     none = Bounds(0.0, 1.5, 100)
     assert judge(window(100, 1), window(100), none).state == "breached"
