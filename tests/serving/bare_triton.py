@@ -1,7 +1,6 @@
 """Triton alone, without a front door and a supervisor: for what the model and its configuration promise."""
 
 import contextlib
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +8,16 @@ from pathlib import Path
 import httpx
 
 from serving.repository import Repository
+from serving.server.processes import Process
 from serving.server.runtime import Runtime
-from serving.server.triton import PortTakenError, TritonServer, environment, raise_stack_limit, stage
+from serving.server.triton import (
+    STACK_BYTES,
+    PortTakenError,
+    TritonServer,
+    environment,
+    stage_backend,
+    stage_models,
+)
 
 
 class BareTriton:
@@ -34,11 +41,12 @@ def bare_triton(path: Path) -> Iterator[BareTriton]:
     """Serve the repository at `path` until the block ends; raises with the log if it does not come up."""
     repository = Repository.open(path)
     runtime = Runtime.create()
-    stage(runtime.path, repository.models, repository.spec.model)
+    stage_backend(runtime.path)
+    stage_models(runtime.path, repository.models, 1)
     process = None
     try:
         for attempt in range(3):
-            server = TritonServer.plan(runtime, repository.spec.model)
+            server = TritonServer.plan(runtime, repository.spec.model, 1)
             log = runtime.log(f"tritonserver{attempt}")
             process = _spawn(server, runtime, log)
             if _comes_up(server, process, log):
@@ -46,37 +54,33 @@ def bare_triton(path: Path) -> Iterator[BareTriton]:
         yield BareTriton(server, log)
     finally:
         if process is not None:
-            process.kill()
-            process.wait()
+            process.end()
         runtime.sweep()
         runtime.release()
 
 
-def _spawn(server: TritonServer, runtime: Runtime, log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as stream:
-        return subprocess.Popen(
-            server.command(runtime.shared_memory_prefix),
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=environment(runtime.id),
-            cwd=runtime.path,
-            preexec_fn=raise_stack_limit,  # noqa: PLW1509  # as the supervisor does
-        )
+def _spawn(server: TritonServer, runtime: Runtime, log: Path) -> Process:
+    return Process.spawn(
+        "tritonserver",
+        server.command(runtime.shared_memory_prefix),
+        log=log,
+        environment=environment(runtime.id, 1),
+        stack_bytes=STACK_BYTES,
+    )
 
 
-def _comes_up(server: TritonServer, process: subprocess.Popen[bytes], log: Path) -> bool:
+def _comes_up(server: TritonServer, process: Process, log: Path) -> bool:
     """Whether it is ready; False if somebody else took its port, which on a busy machine happens."""
     deadline = time.monotonic() + 60
     try:
         while server.answering() is None:
             said = log.read_text(errors="replace")[-3000:]
-            if process.poll() is not None and "already in use" in said:
+            if not process.is_running and "already in use" in said:
                 return False
-            assert process.poll() is None, said
+            assert process.is_running, said
             assert time.monotonic() < deadline, said
             time.sleep(0.05)
     except PortTakenError:
-        process.kill()
-        process.wait()
+        process.end()
         return False
     return True
