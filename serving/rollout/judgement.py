@@ -28,6 +28,8 @@ _Z = 1.959964
 _ONE_SIDED = 0.05
 _HARDLY = 0.005
 """A version in bounds may show so many failures with this probability, at one look."""
+_MOST_IN_COMMON = 0.05
+"""Of what fails with the stable version; one that has just crashed excuses nothing."""
 _PERCENTILES = (0.99, 0.95, 0.9, 0.5)
 _RESOLUTION_MS = 1.0
 """Envoy counts whole milliseconds: a ratio of two small numbers says less than it seems to."""
@@ -113,7 +115,8 @@ def best_percentile(requests: int) -> float:
 
 def _errors(candidate: Window, stable: Window, bounds: Bounds) -> Judgement:
     """What fails with both versions is not the candidate's fault: callers' own deadlines, a machine too busy."""
-    allowed = min(1.0, bounds.max_error_rate + stable.errors / max(1, stable.requests))
+    common = min(_MOST_IN_COMMON, stable.errors / max(1, stable.requests))
+    allowed = min(1.0, bounds.max_error_rate + common)
     share = candidate.errors / max(1, candidate.requests)
     chance = 1.0 - _fewer(candidate.requests, candidate.errors, allowed)
     figures = f"{candidate.errors} of {candidate.requests} requests failed ({share:.2%}; allowed {allowed:.2%})"

@@ -22,7 +22,7 @@ class Rollout(Section):
     min_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """A step is judged on at least so many requests; texts that both versions are asked make up for missing callers."""
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of its requests that may fail by the server's fault (5xx), beyond what fails with the old version, too."""
+    """Share of its requests that may fail by the server's fault (5xx), beyond what fails with both versions."""
     max_latency_ratio: Annotated[float, Field(ge=1, le=100)] = 1.5
     """Its p99 may be so many times the old version's in the same time."""
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.8

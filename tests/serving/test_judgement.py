@@ -41,8 +41,9 @@ def test_many_failures_breach_at_once_and_one_of_few_does_not() -> None:
 
 
 def test_what_fails_with_both_versions_is_not_the_new_ones_fault() -> None:
-    assert judge(window(200, 20), window(2000, 200), BOUNDS).state == "within"
-    assert judge(window(200, 60), window(2000, 200), BOUNDS).state == "breached"
+    assert judge(window(200, 8), window(2000, 80), BOUNDS).state == "within"
+    assert judge(window(200, 40), window(2000, 80), BOUNDS).state == "breached"
+    assert judge(window(200, 40), window(2000, 1000), BOUNDS).state == "breached"
 
 
 def test_no_failure_is_allowed_when_none_is() -> None:
