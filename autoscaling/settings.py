@@ -85,24 +85,33 @@ class AutoscalingValues(_Values):
         return ByMetrics(Autoscaler(self.minReplicas, self.maxReplicas, behavior), targets, name="autoscaler")
 
 
-DEFAULTS = AutoscalingValues(
-    targets={"inFlight": 4.0},
-    behavior=BehaviorValues(
-        scaleUp=RuleValues(policies=[PolicyValues(type="Percent", value=100, periodSeconds=30),
-                                     PolicyValues(type="Pods", value=4, periodSeconds=30)]),
-        scaleDown=RuleValues(policies=[PolicyValues(type="Percent", value=25, periodSeconds=60)]),
-    ),
-)  # fmt: skip
-"""What the chart sets if nothing is said."""
+def defaults(instances: int) -> AutoscalingValues:
+    """What the chart sets for a replica of so many model instances, if nothing is said.
+
+    Two signals, because neither does alone (`docs/autoscaling.md` has figures): how busy the instances are sizes the
+    workload while its queues are short; requests in flight tell how much is missing when they are not.
+    """
+    return AutoscalingValues(
+        targets={"busyInstances": 0.7 * instances, "inFlight": 2.0 * instances},
+        behavior=BehaviorValues(
+            scaleUp=RuleValues(
+                policies=[
+                    PolicyValues(type="Percent", value=100, periodSeconds=30),
+                    PolicyValues(type="Pods", value=4, periodSeconds=30),
+                ]
+            ),
+            scaleDown=RuleValues(policies=[PolicyValues(type="Percent", value=25, periodSeconds=60)]),
+        ),
+    )
 
 
-def read_values(path: Path | None) -> AutoscalingValues:
-    """The settings under `autoscaling` of a values file; `DEFAULTS` without one or for what it leaves out.
+def read_values(path: Path | None, instances: int) -> AutoscalingValues:
+    """The settings under `autoscaling` of a values file; `defaults` without one or for what it leaves out.
 
     Raises `SlipwayError` that names the key.
     """
     if path is None:
-        return DEFAULTS
+        return defaults(instances)
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -112,7 +121,7 @@ def read_values(path: Path | None) -> AutoscalingValues:
         raise SlipwayError(f"{path}: autoscaling must be a mapping.")
     kept = {name: value for name, value in given.items() if name in AutoscalingValues.model_fields}
     try:
-        return AutoscalingValues.model_validate(DEFAULTS.model_dump() | kept)
+        return AutoscalingValues.model_validate(defaults(instances).model_dump() | kept)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in ("autoscaling", *first["loc"]))

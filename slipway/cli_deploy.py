@@ -84,7 +84,7 @@ def plan(**options: Any) -> int:
     from autoscaling.traffic_argument import parse_traffic
 
     traffic = parse_traffic(options["traffic"], int(options["duration"]))
-    values = read_values(options["values"])
+    values = read_values(options["values"], options["instances"])
     try:
         service = Service(
             options["service_ms"],

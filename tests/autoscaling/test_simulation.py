@@ -53,10 +53,10 @@ def test_a_new_pod_helps_only_when_it_is_ready() -> None:
 
 
 def test_an_autoscaler_follows_a_ramp() -> None:
-    policy = ByMetrics(Autoscaler(1, 20), {"in_flight": 4.0})
+    policy = ByMetrics(Autoscaler(1, 20), {"in_flight": 4.0, "busy_instances": 1.4})
     outcome = run(ramp(50, 1500, 1200), policy, replicas=1)
     assert outcome.most_replicas >= 9
-    assert outcome.late < 0.05
+    assert outcome.late < 0.02
 
 
 def test_perfect_knowledge_holds_with_the_fewest_hours() -> None:
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_outcome() -> None:
     first, again = (run(traffic, ByMetrics(Autoscaler(1, 9), {"in_flight": 4.0}), replicas=1) for _ in range(2))
     assert first == again
     other = run(traffic, ByMetrics(Autoscaler(1, 9), {"in_flight": 4.0}), replicas=1, seed=1)
-    assert other.p99_ms != first.p99_ms
+    assert other.p50_ms != first.p50_ms
 
 
 def test_a_million_requests_a_second_come_out_as_a_thousandth_of_them() -> None:
@@ -126,7 +126,7 @@ def test_a_signal_that_is_not_there_is_refused() -> None:
 
 
 def test_recorded_times_become_counts() -> None:
-    assert recorded([100.2, 100.9, 102.1]).rates.tolist() == [2.0, 0.0, 1.0]
+    assert recorded([100.2, 100.9, 102.3]).rates.tolist() == [2.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize("rates", [[], [1.0, -1.0], [float("nan")]])

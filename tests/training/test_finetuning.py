@@ -54,6 +54,13 @@ def test_the_stored_logits_are_those_of_the_stored_weights_on_the_stored_rows(
     assert np.mean(right) == pytest.approx(tiny_checkpoint.json("metrics.json")["after"]["test"]["accuracy"])
 
 
+def test_a_model_that_learned_nothing_is_said_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Steps so large that the weights are thrown about until every text gets the same label.
+    train = "{epochs: 1, batch_size: 24, learning_rate: 5.0, max_tokens: 32, precision: fp32}"
+    training.train(load_recipe(write_tiny_recipe(tmp_path, train=train)), tmp_path / "run" / "checkpoint")
+    assert "learned nothing" in capsys.readouterr().err
+
+
 def test_where_the_last_step_led_is_considered_too(tmp_path: Path) -> None:
     # 14 steps an epoch: not a multiple of the 4 steps between evaluations.
     train = (
