@@ -181,6 +181,19 @@ def test_frozen_embeddings_stay_those_of_the_base(tmp_path: Path) -> None:
     assert not np.array_equal(after[f"bert.{layer}"], before[layer])
 
 
+def test_a_tokenizer_may_give_more_than_the_model_takes(tmp_path: Path) -> None:
+    from transformers import DistilBertConfig, DistilBertModel
+
+    recipe = load_recipe(write_tiny_recipe(tmp_path))
+    folder = Path(recipe.base.model.removeprefix("file:"))
+    words = json.loads((folder / "config.json").read_text())["vocab_size"]
+    DistilBertModel(DistilBertConfig(vocab_size=words, dim=32, hidden_dim=64, n_layers=1, n_heads=2)).save_pretrained(
+        folder
+    )
+    base = load_base(recipe.base, "sequence-classification", ["a", "b"], 32, seed=0)
+    assert base.tokenizer.model_input_names == ["input_ids", "attention_mask"]
+
+
 def test_more_tokens_than_the_base_takes_are_refused(tmp_path: Path) -> None:
     base = Base(model=f"file:{write_tiny_base(tmp_path / 'base', max_positions=64)}")
     with pytest.raises(TrainingError, match=r"max_tokens is 128.* at most 64"):
