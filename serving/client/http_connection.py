@@ -5,6 +5,7 @@ Proxies of the environment (`http_proxy`) are not used, as for gRPC: an endpoint
 
 import contextlib
 import json
+import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -131,7 +132,8 @@ def _translated(address: str, headers: dict[str, str], timeout_s: float) -> Iter
         yield
     except (httpx.TimeoutException, TimeoutError):
         raise DeadlineExceededError(f"{address}: no answer within {timeout_s:.3g} s", request_id=request_id) from None
-    except httpx.TransportError as error:
+    # Over asyncio, an alert that comes after the handshake, as with TLS 1.3 and no certificate, gets past httpx.
+    except (httpx.TransportError, ssl.SSLError) as error:
         reason = str(error) or type(error).__name__
         raise EndpointUnavailableError(f"{address} can't be reached: {reason}", request_id=request_id) from None
 
