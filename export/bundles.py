@@ -210,6 +210,7 @@ def _predict(candidate: Candidate, spec: BundleSpec, texts: list[str], label: st
         [name for part in parts for name in part.labels],
         np.concatenate([part.scores for part in parts]),
         np.concatenate([part.logits for part in parts]),
+        [truncated for part in parts for truncated in part.truncated],
     )
 
 

@@ -112,7 +112,7 @@ def _bundle(folder: Path) -> "Classify":
 
     def classify(texts: Iterator[str]) -> Iterator[Answer]:
         found = predictor.predict(list(texts))
-        for label, score in zip(found.labels, found.scores, strict=True):
-            yield Answer(label, float(score), version=version)
+        for label, score, truncated in zip(found.labels, found.scores, found.truncated, strict=True):
+            yield Answer(label, float(score), truncated=truncated, version=version)
 
     return classify

@@ -36,6 +36,8 @@ class Prediction:
     """`[texts]`, probability of the label."""
     logits: FloatArray
     """`[texts, labels]`, before the temperature."""
+    truncated: list[bool]
+    """Whether the end of a text was left out."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,10 @@ class Predictor:
 
     def predict(self, texts: Sequence[str]) -> Prediction:
         """Answer `texts` in order."""
-        logits = self.logits(texts)
+        rows = self.encoder.rows(texts)
+        logits, _ = self.run(rows)
         labels, scores = self._task.decode(logits, self._spec.labels, self._spec.temperature)
-        return Prediction(labels, scores, logits)
+        return Prediction(labels, scores, logits, [row.truncated for row in rows])
 
     def logits(self, texts: Sequence[str]) -> FloatArray:
         """Raw logits `[texts, labels]`."""

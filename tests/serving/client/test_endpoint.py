@@ -72,7 +72,7 @@ def test_a_table_is_scored_from_the_command_line(
     endpoint: serving.Endpoint, bundle: Bundle, tmp_path: Path, through: str, protocol: Any
 ) -> None:
     expected = pq.read_table(bundle.path / EXPECTED)
-    texts = [*expected["text"].to_pylist(), None]
+    texts = [*expected["text"].to_pylist(), "good " * 1000, None]
     pq.write_table(pa.table({"review": texts, "n": range(len(texts))}), tmp_path / "in.parquet")
     address = (endpoint.address, "--model", endpoint.model, "--protocol", protocol)
     where = address if through == "endpoint" else (bundle.path,)
@@ -80,8 +80,9 @@ def test_a_table_is_scored_from_the_command_line(
     assert code_of("score", *where, tmp_path / "in.parquet", "--out", out, "--text", "review") == 0
     scored = pq.read_table(out)
     assert scored["n"].to_pylist() == list(range(len(texts)))
-    assert scored["label"].to_pylist() == [*expected["predicted"].to_pylist(), None]
-    assert scored["score"].to_pylist()[:-1] == pytest.approx(expected["score"].to_pylist(), abs=1e-5)
+    assert scored["label"].to_pylist() == [*expected["predicted"].to_pylist(), "positive", None]
+    assert scored["score"].to_pylist()[:-2] == pytest.approx(expected["score"].to_pylist(), abs=1e-5)
+    assert scored["truncated"].to_pylist() == [*[False] * len(expected), True, None]
 
 
 def test_what_is_wrong_with_a_score_command_is_one_line(
