@@ -81,6 +81,9 @@ def test_when_owner_and_supervisor_are_killed_the_next_start_clears_what_they_le
     supervisor.suspend()
     owner.process.kill()
     supervisor.kill()
+    # Triton is dead before they are: an owner has a lot of memory to give back, and holds its lock meanwhile.
+    owner.process.wait()
+    assert eventually(lambda: not owner.named(SUPERVISOR))
     assert eventually(lambda: not owner.named(TRITON) and not owner.named(ENVOY))
     assert owner.runtime.exists()
     following = Runtime.create()
