@@ -26,9 +26,12 @@ demo: setup ## From labelled text to a load-tested endpoint, on real data
 	$(BIN)/slipway run examples/reviews.yaml
 
 # In two processes: torch, OpenVINO and NNCF beside gRPC and gevent in one have ended in a segmentation fault, once.
+# The second one starts some hundred servers. Where others use the cores, too, one may be starved: what failed there runs
+# once more, by itself, and has to pass then.
+SERVERS := --ignore=tests/export --ignore=tests/training
 test: setup ## All tests
 	$(BIN)/pytest tests/export tests/training
-	$(BIN)/pytest --ignore=tests/export --ignore=tests/training
+	$(BIN)/pytest $(SERVERS) || $(BIN)/pytest $(SERVERS) --last-failed --last-failed-no-failures=none
 
 lint: setup ## Style, types and the import rule
 	$(BIN)/ruff check .

@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from export.candidates import Candidate, copy_into
-from export.search import Outcome, search
+from export.distillation.unlabelled import unlabelled_texts
+from export.search.candidates import Candidate, copy_into
+from export.search.search import Outcome, search
+from export.search.structures import student_logits
 from export.source import Source
-from export.students import student_logits
-from export.unlabelled import unlabelled_texts
 from slipway.artifacts import Artifact, code_version, inputs_digest, read_artifact, write_artifact
+from slipway.assets import fingerprint
 from slipway.bundle import EXPECTED, FRONTIER, PLOT, SPEC, BundleSpec, Check, Variant
 from slipway.predictor import Prediction, Predictor
 from slipway.progress import progress
@@ -41,7 +42,15 @@ _CHECK_TEXTS = (
 
 def export_inputs(checkpoint: Artifact, section: Export) -> str:
     """Digest of everything that the bundle depends on; see `slipway.artifacts.inputs_digest`."""
-    return inputs_digest("export", {"export": section.model_dump(mode="json")}, [checkpoint])
+    recipe = {"export": section.model_dump(mode="json")}
+    return inputs_digest("export", recipe, [checkpoint], assets=_assets(section))
+
+
+def _assets(section: Export) -> dict[str, str]:
+    """What is read beside the checkpoint."""
+    if section.unlabelled is None:
+        return {}
+    return {"unlabelled": fingerprint(section.unlabelled, section.unlabelled_sha256)}
 
 
 def export(checkpoint_path: Path, out: Path, section: Export, *, force: bool = False) -> Artifact:
@@ -54,12 +63,17 @@ def export(checkpoint_path: Path, out: Path, section: Export, *, force: bool = F
     if force:
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(work)
     outcome = search(source, section, unlabelled_texts(section, source.held_out()), work)
-    parents = [source.checkpoint]
-    student = outcome.chosen.structure.checkpoint
-    if student is not None:
-        parents.append(_write_student(source, outcome.chosen, section, out.with_name(f"{out.name}-checkpoint")))
-    return _write_bundle(source, outcome, section, out, parents)
+    if outcome.chosen.structure.checkpoint is None:
+        return _write_bundle(source, outcome, section, out, [source.checkpoint])
+    student = _write_student(source, outcome.chosen, section, out.with_name(f"{out.name}-checkpoint"))
+    try:
+        return _write_bundle(source, outcome, section, out, [source.checkpoint, student])
+    except BaseException:
+        if not out.exists():  # a checkpoint beside no bundle would be taken for something that passed
+            shutil.rmtree(student.path, ignore_errors=True)
+        raise
 
 
 def _work_folder(source: Source, section: Export, out: Path) -> Path:
@@ -69,9 +83,10 @@ def _work_folder(source: Source, section: Export, out: Path) -> Path:
         {
             "target": section.target,
             "seed": section.seed,
-            "unlabelled": [section.unlabelled, section.unlabelled_sha256, section.unlabelled_text],
+            "unlabelled": [section.unlabelled, section.unlabelled_text],
         },
         [source.checkpoint],
+        assets=_assets(section),
     )
     out = out.absolute()
     work = out.parent / f".{out.name}.search-{key[:12]}"
@@ -79,6 +94,15 @@ def _work_folder(source: Source, section: Export, out: Path) -> Path:
         if other != work:
             shutil.rmtree(other, ignore_errors=True)
     return work
+
+
+def _remove_abandoned(work: Path) -> None:
+    """What a search that was killed had half-written; whoever searches here has the claim to `work`'s bundle."""
+    for leftover in [*work.glob("*/.*"), *work.rglob("*.partial")]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _write_student(source: Source, chosen: Candidate, section: Export, out: Path) -> Artifact:
@@ -186,6 +210,7 @@ def _predict(candidate: Candidate, spec: BundleSpec, texts: list[str], label: st
         [name for part in parts for name in part.labels],
         np.concatenate([part.scores for part in parts]),
         np.concatenate([part.logits for part in parts]),
+        [truncated for part in parts for truncated in part.truncated],
     )
 
 

@@ -10,19 +10,17 @@ import socket
 
 from slipway.errors import LoadTestError
 
-_ADDRESS = re.compile(r"(?:http://|grpc://)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):(?P<port>\d{1,5})/?")
+_ADDRESS = re.compile(
+    r"(?:(?P<scheme>http|https|grpc|grpcs)://)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):(?P<port>\d{1,5})/?"
+)
 
 
 def resolve(address: str, *, allow_remote: bool = False) -> str:
-    """`host:port` (or `http://host:port`) as `number:port`, the number in brackets when IPv6.
+    """`host:port` (or `https://host:port`) as `number:port`, the number in brackets when IPv6.
 
     Raises `LoadTestError` if it is no address, doesn't resolve, or isn't this machine and `allow_remote` is False.
     """
-    match = _ADDRESS.fullmatch(address)
-    if match is None or not 0 < int(match["port"]) < 65536:
-        raise LoadTestError(
-            f"{address!r} is not an address to test; allowed: host:port (without TLS), for example 127.0.0.1:8080."
-        )
+    match = _match(address)
     host = match["host"].strip("[]")
     try:
         found = socket.getaddrinfo(host, int(match["port"]), type=socket.SOCK_STREAM)
@@ -39,3 +37,19 @@ def resolve(address: str, *, allow_remote: bool = False) -> str:
     # `localhost` often names both families and servers listen on IPv4 only.
     number = min(numbers, key=lambda candidate: candidate.version)
     return f"{number if number.version == 4 else f'[{number}]'}:{match['port']}"
+
+
+def tls_host(address: str) -> str | None:
+    """The host whose certificate an https:// (or grpcs://) address expects; None without TLS."""
+    match = _match(address)
+    return match["host"].strip("[]") if match["scheme"] in ("https", "grpcs") else None
+
+
+def _match(address: str) -> re.Match[str]:
+    match = _ADDRESS.fullmatch(address)
+    if match is None or not 0 < int(match["port"]) < 65536:
+        raise LoadTestError(
+            f"{address!r} is not an address to test; allowed: host:port, for example 127.0.0.1:8080, or "
+            "https://host:port."
+        )
+    return match

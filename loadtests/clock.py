@@ -12,11 +12,45 @@ Price: two C functions through ctypes (`os.timerfd_create` is there from Python 
 import asyncio
 import ctypes
 import os
+import time
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
+
+from slipway.errors import LoadTestError
 
 _CLOCK_MONOTONIC = 1
 _TFD_TIMER_ABSTIME = 1
+_MOST_AHEAD_S = 5.0
+
+
+class Waiter(Protocol):
+    """Waits for points of a clock."""
+
+    async def wait_until(self, moment_s: float) -> None:
+        """Return at `moment_s`; at once (after letting the others run) when it has passed."""
+
+
+class Clock(Protocol):
+    """What a load is timed by."""
+
+    def now(self) -> float:
+        """Seconds from some origin; never goes back."""
+
+    def alarm(self) -> AbstractContextManager[Waiter]:
+        """For one task of the running loop."""
+
+
+class Monotonic:
+    """The machine's own."""
+
+    def now(self) -> float:
+        """`time.monotonic()`."""
+        return time.monotonic()
+
+    def alarm(self) -> "Alarm":
+        """On time, see above."""
+        return Alarm()
 
 
 class _Timespec(ctypes.Structure):
@@ -63,3 +97,17 @@ class Alarm:
         os.read(self._fd, 8)
         if not self._waiting.done():
             self._waiting.set_result(None)
+
+
+def begins_at(starts_at_wall_s: float, wall_s: float, monotonic_s: float) -> float:
+    """The wall-clock moment `starts_at_wall_s` on the monotonic clock.
+
+    Raises `LoadTestError` if it is past or far ahead: this machine's clock and the master's don't agree.
+    """
+    ahead_s = starts_at_wall_s - wall_s
+    if not 0 < ahead_s < _MOST_AHEAD_S:
+        raise LoadTestError(
+            f"The master set the start {abs(ahead_s):.1f} s {'ahead' if ahead_s > 0 else 'ago'} by this machine's "
+            "clock. Set the clocks of all machines by NTP."
+        )
+    return monotonic_s + ahead_s

@@ -1,6 +1,7 @@
-"""Sends a plan on time, whatever the server does.
+"""Drives a load: connects, asks once, waits for the start, and sends.
 
-Each arrival gets a task of its own when its time has come; nothing waits for an answer before it sends. Recorded are:
+Open loop. Each arrival gets a task of its own when its time has come; nothing waits for an answer before it sends.
+Recorded are:
 
     scheduled ──lag──► sent ──service──► answered         latency = answered − scheduled
 
@@ -12,86 +13,127 @@ random moments, the lag's p99 says how large that error can be. That is why a ru
 
 Ends at most `timeout_s` after the last arrival: what is still out then is a timeout. A generator that has fallen
 `timeout_s` behind gives up, as no later request could be on time either.
+
+The closed loop is in `closed_loop`.
 """
 
 import asyncio
 import contextlib
 import gc
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 
-from loadtests.clock import Alarm
+from loadtests.access import Access
+from loadtests.clock import Clock, Monotonic
+from loadtests.closed_loop import keep_users_busy
+from loadtests.exchange import End, Exchange
 from loadtests.plan import Plan
 from loadtests.preflight import check
-from loadtests.protocols import CLIENTS, Client, RequestError
-from loadtests.samples import Recorder
+from loadtests.protocols import CLIENTS, Client
+from loadtests.samples import Page, Recorder
 from loadtests.texts import Texts
-from slipway.recipe.sections import LoadTest
+from loadtests.vitals import watched
+from slipway.recipe import LoadTest
+from slipway.verdict import Generator
 
-Ended = Callable[[int, float, str, str], None]
-"""`(row, latency_ms, outcome, detail)`: called as each request ends."""
+LEAD_S = 0.3
+"""From the decision to start until the first arrival may come."""
 
-_LEAD_S = 0.3
+
+@dataclass(frozen=True)
+class Target:
+    """Who is asked for what."""
+
+    address: str
+    model: str
+    texts: Texts
+    access: Access = field(default_factory=Access)
 
 
 async def drive(
-    plan: Plan, section: LoadTest, address: str, model: str, texts: Texts, recorder: Recorder, ended: Ended
-) -> None:
-    """Ask once over each protocol, then send `plan` and record what happens.
+    plan: Iterator[Plan],
+    section: LoadTest,
+    target: Target,
+    recorder: Recorder,
+    ended: Callable[[End], None],
+    *,
+    start: Callable[[], Awaitable[float]] | None = None,
+    clock: Clock | None = None,
+    users: int = 1,
+    worker: int = 0,
+    clients: list[Client] | None = None,
+) -> Generator:
+    """Ask once over each protocol, then send `plan` and record what happens; returns how the generator did.
 
-    Raises `LoadTestError` before the load if it would say nothing, see `preflight`.
+    `start` is awaited when all is ready and gives the moment on `clock` at which the plan begins, its warm-up first;
+    by default that is at once. `users` are this `worker`'s in a closed loop. Raises `LoadTestError` before the load if
+    it would say nothing, see `preflight`.
     """
+    clock = clock or Monotonic()
     async with contextlib.AsyncExitStack() as cleanup:
-        clients = [CLIENTS[protocol](address, model) for protocol in section.protocols]
-        for protocol, client in zip(section.protocols, clients, strict=True):
+        if clients is None:
+            clients = [CLIENTS[protocol](target.address, target.model, target.access) for protocol in section.protocols]
+        for client in clients:
             cleanup.push_async_callback(client.close)
-            await check(client, protocol, texts.sent[0], section.timeout_s)
-        await _send_all(plan, clients, section, texts, recorder, ended)
+        for protocol, client in zip(section.protocols, clients, strict=True):
+            await check(client, protocol, target.texts.sent[0], section.timeout_s)
+        # The first chunk may take a while: a recording is read for it.
+        chunks = _begun(plan)
+        # What is alive by now stays: out of every later collection, which else would walk it while requests are timed.
+        gc.collect()
+        gc.freeze()
+        begins_s = await start() if start else clock.now() + LEAD_S
+        zero_s = begins_s + section.warmup_s
+        recorder.started(zero_s)
+        async with watched() as vitals:
+            exchange = Exchange(clients, section, target.texts, vitals, lambda: clock.now() - zero_s, ended)
+            if section.loop == "closed":
+                await keep_users_busy(chunks, section, (users, worker), exchange, recorder, clock, zero_s)
+            else:
+                await _keep_schedule(chunks, section, exchange, recorder, clock, zero_s)
+            return vitals.summary(recorder.unsent)
 
 
-async def _send_all(
-    plan: Plan, clients: list[Client], section: LoadTest, texts: Texts, recorder: Recorder, ended: Ended
+async def _keep_schedule(
+    chunks: Iterator[Plan], section: LoadTest, exchange: Exchange, recorder: Recorder, clock: Clock, zero_s: float
 ) -> None:
-    timeout_s = section.timeout_s
     requests: set[asyncio.Task[None]] = set()
-    starts_at_s = time.monotonic() + _LEAD_S + section.warmup_s
-
-    def now() -> float:
-        return time.monotonic() - starts_at_s
-
-    async def send(row: int) -> None:
-        text = int(plan.text_index[row])
-        recorder.sent(row, now())
-        outcome, detail = await _ask(clients[plan.protocol[row]], texts.sent[text], texts.expected[text], timeout_s)
-        answered = now()
-        recorder.answered(row, answered, outcome, detail)
-        ended(row, (answered - plan.scheduled_s[row]) * 1000, outcome, detail)
-
-    # What is alive by now stays: out of every later collection, which else would walk it while requests are timed.
-    gc.collect()
-    gc.freeze()
-    with Alarm() as alarm:
-        for row, due in enumerate(plan.scheduled_s.tolist()):
-            await alarm.wait_until(starts_at_s + due)
-            if now() - due > timeout_s:
+    given_up = False
+    with clock.alarm() as alarm:
+        for chunk in chunks:
+            page = recorder.begin(chunk)
+            for row, due in enumerate(chunk.scheduled_s.tolist()):
+                await alarm.wait_until(zero_s + due)
+                if clock.now() - zero_s - due > section.timeout_s:
+                    given_up = True
+                    break
+                _begin(exchange, page, row, requests)
+            if given_up:
                 break
-            request = asyncio.create_task(send(row))
-            requests.add(request)
-            request.add_done_callback(requests.discard)
     if requests:
-        await asyncio.wait(requests, timeout=timeout_s)
-    recorder.close(now())
+        await asyncio.wait(requests, timeout=section.timeout_s)
+    ended_s = clock.now() - zero_s
+    recorder.end(ended_s)
     for request in requests:
         request.cancel()
+    if given_up:
+        for chunk in chunks:
+            recorder.skip(chunk, ended_s)
 
 
-async def _ask(client: Client, text: str, expected: str, timeout_s: float) -> tuple[str, str]:
-    """`(outcome, detail)` of one request."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            label = await client.ask(text)
-    except TimeoutError:
-        return "timeout", f"no answer within {timeout_s:g} s"
-    except RequestError as error:
-        return "error", str(error)
-    return ("ok", "") if label == expected else ("wrong", f"expected {expected}, got {label}")
+def _begin(exchange: Exchange, page: Page, row: int, requests: set[asyncio.Task[None]]) -> None:
+    request = asyncio.create_task(exchange.send(page, row))
+    requests.add(request)
+    request.add_done_callback(requests.discard)
+
+
+def _begun(plan: Iterator[Plan]) -> Iterator[Plan]:
+    """`plan` with its first chunk drawn."""
+    first = next(plan, None)
+
+    def chunks() -> Iterator[Plan]:
+        if first is not None:
+            yield first
+        yield from plan
+
+    return chunks()

@@ -13,12 +13,22 @@ async def check(client: Client, protocol: str, text: str, timeout_s: float) -> N
     """
     try:
         async with asyncio.timeout(timeout_s):
-            await client.ask(text)
+            await client.ask([text])
     except TimeoutError as error:
         raise LoadTestError(
             f"The endpoint at {client.address} did not answer one {protocol} request within {timeout_s:g} s."
         ) from error
     except RequestError as error:
+        if error.refused:
+            raise LoadTestError(
+                f"The endpoint at {client.address} does not let us in over {protocol} ({error}). "
+                "Name the key or the token in loadtest.credentials."
+            ) from error
+        if error.unreachable and client.access.tls is not None:
+            raise LoadTestError(
+                f"Nothing answers {protocol} at {client.address} with TLS ({error}). Is the address right, and is "
+                "loadtest.tls.ca the authority of its certificate?"
+            ) from error
         if error.unreachable:
             raise LoadTestError(
                 f"Nothing answers {protocol} at {client.address}. Start an endpoint with: slipway serve BUNDLE"

@@ -2,17 +2,19 @@
 
 from rich.table import Table
 
-from slipway.verdict import Latency, Verdict
+from slipway.verdict import Latency, Objective, Verdict
 
 _COLOURS = {"met": "green", "missed": "red", "invalid": "yellow"}
+_PERCENTILES = ("p50_ms", "", "p95_ms", "p99_ms", "p999_ms")
 
 
 def summary(verdict: Verdict) -> Table:
     """Latencies in all and by protocol, then the objectives; the title says met, missed or invalid."""
     colour = _COLOURS[verdict.outcome]
+    closed = f" [yellow](closed loop, {verdict.users} users)[/]" if verdict.loop == "closed" else ""
     table = Table(
-        title=f"SLO [{colour} bold]{verdict.outcome}[/] at {verdict.offered_rate:g} requests/s",
-        caption=verdict.reason,
+        title=f"SLO [{colour} bold]{verdict.outcome}[/] at {verdict.offered_rate:.6g} requests/s{closed}",
+        caption="\n".join([verdict.reason, *verdict.cautions]),
         caption_justify="left",
         title_justify="left",
     )
@@ -20,22 +22,23 @@ def summary(verdict: Verdict) -> Table:
     for name in ("requests", "p50", "p90", "p95", "p99", "p99.9", "max"):
         table.add_column(name, justify="right")
     _add(table, "all", verdict.latency)
-    if len(verdict.by_protocol) > 1:
-        for protocol, latency in verdict.by_protocol.items():
-            _add(table, f"  {protocol}", latency)
+    if verdict.intervals:
+        table.add_row("  95 % sure", "", *(_interval(verdict, name) for name in _PERCENTILES), "", style="dim")
+    for parts in (verdict.by_protocol, verdict.by_version):
+        if len(parts) > 1:
+            for name, latency in parts.items():
+                _add(table, f"  version {name}" if parts is verdict.by_version else f"  {name}", latency)
     limits = {objective.name: objective for objective in verdict.objectives}
     table.add_section()
-    cells = []
-    for name in ("p50_ms", "", "p95_ms", "p99_ms"):
-        objective = limits.get(name)
-        cells.append(f"[{'green' if objective.met else 'red'}]≤ {objective.limit:g}[/]" if objective else "")
-    table.add_row("objective", "", *cells, "", "")
+    cells = [_limit(limits[name]) if name in limits else "" for name in _PERCENTILES]
+    table.add_row("objective", "", *cells, "")
     failed = sum(verdict.failures.values())
-    errors = limits["error_rate"]
     kinds = ", ".join(f"{count} {outcome}" for outcome, count in verdict.failures.items())
-    table.add_row(
-        "failures", str(failed), f"[{'green' if errors.met else 'red'}]≤ {errors.limit:.2%}[/]", kinds, "", "", "", ""
-    )
+    table.add_row("failures", str(failed), _limit(limits["error_rate"]), kinds, "", "", "", "")
+    if verdict.goodput_share is not None:
+        judged = _limit(limits["goodput"]) if "goodput" in limits else ""
+        within = f"≤ {verdict.goodput_ms:g} ms"
+        table.add_row("goodput", f"{verdict.goodput_share:.2%}", judged, "", within, "", "", "")
     table.add_row("generator lag", "", "", "", "", f"{verdict.dispatch_lag_p99_ms:.1f}", "", "")
     return table
 
@@ -43,3 +46,17 @@ def summary(verdict: Verdict) -> Table:
 def _add(table: Table, label: str, latency: Latency) -> None:
     times = (latency.p50, latency.p90, latency.p95, latency.p99, latency.p999, latency.max)
     table.add_row(label, str(latency.requests), *(f"{time:.1f}" for time in times))
+
+
+def _interval(verdict: Verdict, objective: str) -> str:
+    interval = verdict.intervals.get(objective.removesuffix("_ms"))
+    if interval is None:
+        return ""
+    low, high = interval
+    return f"{low:.4g}–" if high is None else f"{low:.4g}–{high:.4g}"
+
+
+def _limit(objective: Objective) -> str:
+    least = objective.name == "goodput"
+    limit = f"{objective.limit:.2%}" if least or objective.name == "error_rate" else f"{objective.limit:g}"
+    return f"[{'green' if objective.met else 'red'}]{'≥' if least else '≤'} {limit}[/]"

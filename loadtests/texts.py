@@ -1,20 +1,32 @@
 """Texts to send, each with the label that the endpoint must answer.
 
-They come from the bundle's own `expected.parquet`, or from a file of the user's where a bundle may not carry texts. A
-file that has no `predicted` column gets it here, from the bundle's model: that needs onnxruntime and tokenizers, and
-reads nothing off the endpoint that is being tested.
+They come from the bundle's own `expected.parquet`, so with the lengths of the domain, or from a file of the user's
+where a bundle may not carry texts. A file that has no `predicted` column gets it from the bundle's model, which reads
+nothing off the endpoint that is being tested.
+
+While a new version is tried beside the old one, two models may answer. Columns `predicted:VERSION` say what each of
+them must; an answer from a version without such a column is held to `predicted`.
 """
 
-from dataclasses import dataclass
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet as pq
 
+from loadtests.answers import answers
+from loadtests.plan import count_texts
+from loadtests.tables import read_table
 from slipway.bundle import EXPECTED, Bundle
 from slipway.errors import LoadTestError
+from slipway.recipe import LoadTest
+
+_VERSION = "predicted:"
+_CLEAR_MARGIN = 1e-3
+"""A text whose two best labels are nearer to each other is not sent: rounding may decide it differently in a batch."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +35,15 @@ class Texts:
 
     sent: list[str]
     expected: list[str]
+    by_version: Mapping[str, list[str]] = field(default_factory=dict)
+    """Model version → what must come back from it, where it is another model than the bundle's."""
 
     def __len__(self) -> int:
         return len(self.sent)
+
+    def expected_of(self, row: int, version: str) -> str:
+        """The label that `version` must answer."""
+        return self.by_version.get(version, self.expected)[row]
 
 
 def load_texts(bundle: Bundle, file: Path | None = None) -> Texts:
@@ -36,15 +54,58 @@ def load_texts(bundle: Bundle, file: Path | None = None) -> Texts:
     source = file or bundle.path / EXPECTED
     if file is None and not source.is_file():
         raise LoadTestError(_no_texts(bundle))
-    table = _read(source)
+    table = read_table(source)
     if "text" not in table.column_names:
         raise LoadTestError(f"{source} has no column 'text', only {', '.join(table.column_names) or 'none'}.")
     if table.num_rows == 0:
         raise LoadTestError(f"{source} has no rows." if file else _no_texts(bundle))
     sent = _strings(table, "text", source)
-    if "predicted" in table.column_names:
-        return Texts(sent, _strings(table, "predicted", source))
-    return Texts(sent, _answers(bundle, sent, source))
+    named = "predicted" in table.column_names
+    expected = _strings(table, "predicted", source) if named else answers(bundle, sent).labels
+    by_version = {
+        name.removeprefix(_VERSION): _strings(table, name, source)
+        for name in table.column_names
+        if name.startswith(_VERSION)
+    }
+    return Texts(sent, expected, by_version)
+
+
+def prepared_texts(
+    bundle: Bundle, section: LoadTest, file: Path | None = None, versions: Mapping[str, Bundle] | None = None
+) -> Texts:
+    """The texts of `load_texts` as `section.traffic` wants them, with the answers of other `versions` of the model.
+
+    `cache-busting` puts a mark of its own in front of every text (in front, as the end of a long text is cut off) and
+    has the bundle answer it, since a mark may change the answer. The marks differ from run to run: a server that kept
+    the answers of the last one must not profit.
+    """
+    texts = load_texts(bundle, file)
+    if section.traffic.mix == "cache-busting":
+        count = count_texts(section, section.traffic.distinct)
+        texts = _marked(bundle, texts, count, section.seed)
+    given = versions or {}
+    answered = {version: answers(other, texts.sent).labels for version, other in given.items()}
+    return Texts(texts.sent, texts.expected, {**texts.by_version, **answered})
+
+
+def write_texts(texts: Texts, file: Path) -> None:
+    """Write `texts` so that `load_texts` reads them."""
+    columns = {"text": texts.sent, "predicted": texts.expected}
+    columns |= {f"{_VERSION}{version}": labels for version, labels in texts.by_version.items()}
+    pq.write_table(pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()}), file)
+
+
+def _marked(bundle: Bundle, texts: Texts, count: int, seed: int) -> Texts:
+    order = np.random.default_rng(abs(seed)).permutation(len(texts))
+    run = secrets.token_hex(2)
+    # Texts too close to call are left out, so a few more are made.
+    made = count + count // 50 + 10
+    sent = [f"{run}{number:x} {texts.sent[order[number % len(texts)]]}" for number in range(made)]
+    answered = answers(bundle, sent)
+    clear = np.flatnonzero(answered.margins >= _CLEAR_MARGIN)[:count]
+    if len(clear) == 0:
+        raise LoadTestError(f"The bundle {bundle.path} is sure of no text with a mark in front; use another mix.")
+    return Texts([sent[row] for row in clear], [answered.labels[row] for row in clear])
 
 
 def _no_texts(bundle: Bundle) -> str:
@@ -54,39 +115,9 @@ def _no_texts(bundle: Bundle) -> str:
     )
 
 
-def _read(source: Path) -> pa.Table:
-    readers = {
-        ".parquet": pq.read_table,
-        ".csv": pyarrow.csv.read_csv,
-        ".jsonl": pyarrow.json.read_json,
-    }
-    reader = readers.get(source.suffix.lower())
-    if reader is None:
-        raise LoadTestError(f"{source} is not a kind of file that texts are read from; allowed: {', '.join(readers)}.")
-    try:
-        return reader(source)
-    except FileNotFoundError:
-        raise LoadTestError(f"{source} does not exist.") from None
-    except (pa.ArrowException, OSError) as error:
-        raise LoadTestError(f"{source} can't be read: {str(error).splitlines()[0]}") from error
-
-
 def _strings(table: pa.Table, column: str, source: Path) -> list[str]:
     values: list[str] = table.column(column).to_pylist()
     bad = next((row for row, value in enumerate(values) if not isinstance(value, str)), None)
     if bad is not None:
         raise LoadTestError(f"{source}: row {bad + 1} of column {column!r} is {values[bad]!r}, not a string.")
     return values
-
-
-def _answers(bundle: Bundle, texts: list[str], source: Path) -> list[str]:
-    try:
-        from slipway.predictor import Predictor
-
-        predictor = Predictor(bundle.path, bundle.spec, bundle.target("cpu"))
-        return predictor.predict(texts).labels
-    except ImportError as error:
-        raise LoadTestError(
-            f"{source} has no column 'predicted', and the bundle can't answer here ({error}). Add the column, or "
-            "pip install 'slipway[serve]'."
-        ) from error

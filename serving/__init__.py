@@ -1,17 +1,17 @@
 """The serving stage: a bundle becomes an endpoint, Triton behind Envoy, HTTP and gRPC on one port.
 
-    repository.py         bundle → Triton model repository, an artifact
-    fused.py              the model that runs inside Triton: text in, label out
-    triton.py             running the Triton that comes in a wheel
-    envoy.py              the front door's configuration; request_guard.lua is the part that looks at bodies
-    runtime.py            the directory of a running endpoint, and how all of it is swept away
-    supervision.py        what passes between an endpoint's owner and its supervisor
-    supervisor.py         the process that keeps Triton and Envoy, and ends them
-    endpoint.py           the owner's side: start, wait, stop
-    client.py             a caller's side
+    protocol.py    the names and limits of the wire format that model, front door and client share
+    repository/    bundle → Triton model repository, an artifact
+    model/         what runs inside Triton: text in, label out
+    frontdoor/     Envoy's configuration: who is let in, how much, and where it goes
+    server/        the processes: started, watched, mended, drained, swept away
+    rollout/       a new version beside the old, and in its place if it keeps its bounds
+    observability/ metrics, traces, logs
+    privacy/       masking, and the capture of masked requests
+    client/        a caller's side: for threads, for asyncio, for tables
 
 Neither torch nor transformers is needed. Names are loaded on first use: Triton's stubs import this package for
-`serving.fused` alone, once for each instance, and the supervisor must be up in a moment.
+`serving.model` alone, once for each instance, and the supervisor must be up in a moment.
 """
 
 import contextlib
@@ -20,18 +20,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from serving.client import Answer, Client, EndpointUnavailableError, RequestRefusedError, curl_line
-    from serving.endpoint import Endpoint, start
+    from serving.client import (
+        Answer,
+        AsyncClient,
+        CallError,
+        Client,
+        DeadlineExceededError,
+        EndpointFailedError,
+        EndpointUnavailableError,
+        ForbiddenError,
+        KeepAlive,
+        RateLimitedError,
+        RequestRefusedError,
+        Retries,
+        Tls,
+        UnauthenticatedError,
+        curl_line,
+    )
     from serving.repository import Repository, write_repository
+    from serving.server.endpoint import Endpoint, start
     from slipway.recipe import Serve
 
 __all__ = [
     "Answer",
+    "AsyncClient",
+    "CallError",
     "Client",
+    "DeadlineExceededError",
     "Endpoint",
+    "EndpointFailedError",
     "EndpointUnavailableError",
+    "ForbiddenError",
+    "KeepAlive",
+    "RateLimitedError",
     "Repository",
     "RequestRefusedError",
+    "Retries",
+    "Tls",
+    "UnauthenticatedError",
     "curl_line",
     "serve",
     "start",
@@ -40,12 +66,22 @@ __all__ = [
 
 _HOMES = {
     "Answer": "client",
+    "AsyncClient": "client",
+    "CallError": "client",
     "Client": "client",
+    "DeadlineExceededError": "client",
+    "EndpointFailedError": "client",
     "EndpointUnavailableError": "client",
+    "ForbiddenError": "client",
+    "KeepAlive": "client",
+    "RateLimitedError": "client",
     "RequestRefusedError": "client",
+    "Retries": "client",
+    "Tls": "client",
+    "UnauthenticatedError": "client",
     "curl_line": "client",
-    "Endpoint": "endpoint",
-    "start": "endpoint",
+    "Endpoint": "server.endpoint",
+    "start": "server.endpoint",
     "Repository": "repository",
     "write_repository": "repository",
 }
@@ -64,8 +100,9 @@ def serve(path: Path, section: "Serve", repository_out: Path | None = None) -> i
     on standard output. Raises `ArtifactError` or `ServingError`.
     """
     from serving.client import curl_line
-    from serving.endpoint import sigterm_interrupts, start
+    from serving.observability.logs import log_json, relayed
     from serving.repository import Repository, write_repository
+    from serving.server.endpoint import sigterm_interrupts, start
     from slipway.artifacts import read_artifact
     from slipway.bundle import Bundle
     from slipway.errors import ServingError
@@ -80,12 +117,17 @@ def serve(path: Path, section: "Serve", repository_out: Path | None = None) -> i
         ).path
     else:
         raise ServingError(f"{path} is a {artifact.manifest.kind}; a bundle or a repository can be served.")
-    with start(repository, section) as endpoint:
+    if section.observe.logs == "json":
+        log_json(model=Repository.open(repository).spec.model)
+    with start(repository, section) as endpoint, relayed(endpoint.access_log.parent, section.observe.logs):
         checks = Repository.open(repository).bundle.checks
         with contextlib.suppress(KeyboardInterrupt), sigterm_interrupts():
             say(f"{endpoint.model} is served at {endpoint.address}, HTTP and gRPC. Try:")
             print(curl_line(endpoint.url, endpoint.model, checks[0].text if checks else "text"), flush=True)
+            if section.auth.is_on:
+                say("It takes credentials: add -H 'x-api-key: …' or -H 'authorization: Bearer …'.")
             say(f"Health: {endpoint.url}/healthz. Requests: {endpoint.access_log}. Ctrl-C stops it.")
+            say(f"Metrics: {endpoint.metrics_url}")
             endpoint.wait()
         say("Stopping.")
     return 0

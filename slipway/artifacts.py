@@ -36,7 +36,7 @@ from slipway.errors import ArtifactError
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 
-Kind = Literal["checkpoint", "bundle", "repository", "verdict", "report"]
+Kind = Literal["checkpoint", "bundle", "repository", "verdict", "capacity", "comparison", "report"]
 
 _RECORDED_LIBRARIES = (
     "torch", "transformers", "accelerate", "tokenizers", "optimum-onnx", "onnx", "onnxruntime", "numpy",
@@ -128,7 +128,7 @@ def code_version(stage: str) -> str:
     `progress`, `pipeline`): mending a help text must not make anyone train again.
     """
     core = Path(__file__).parent
-    spoken = {core / "cli.py", core / "progress.py", core / "pipeline.py"}
+    spoken = {*core.glob("cli*.py"), core / "progress.py", core / "pipeline.py"}
     package = core.parent / stage
     sources = sorted(package.rglob("*.py")) if package.is_dir() else sorted((core / stage).rglob("*.py"))
     sources += [source for source in sorted(core.rglob("*.py")) if source not in spoken]
@@ -145,17 +145,28 @@ def inputs_digest(
 ) -> str:
     """Digest of everything that a stage's result depends on; equal digests mean that the artifact can be reused.
 
-    `assets` maps the references that the stage reads from outside to the digests of their content.
+    `assets` maps the references that the stage reads from outside to the digests of their content. Where a `file:` of
+    the recipe lies doesn't count, so that a folder can be moved; its ending does, as it says how to read the content.
     """
     return canonical_digest(
         {
             "stage": stage,
             "code": code_version(stage),
-            "recipe": recipe,
+            "recipe": _without_places(recipe),
             "parents": [parent.digest for parent in parents],
             "assets": assets or {},
         }
     )
+
+
+def _without_places(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_places(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_places(entry) for entry in value]
+    if isinstance(value, str) and value.startswith("file:"):
+        return "file:*" + "".join(Path(value).suffixes)
+    return value
 
 
 def require_destination(path: Path) -> None:

@@ -1,10 +1,9 @@
 """The command line: thin. It reads options, calls `slipway.pipeline`, and turns errors into one line and an exit code.
 
 Progress and remarks go to stderr, results to stdout. click rather than typer: the exit codes here have meanings (2 is a
-missed objective, 3 a failed export gate), and click lets its own usage errors be given another one.
+missed objective, 3 a failed gate or an invalid run), and click lets its own usage errors be given another one.
 """
 
-import difflib
 import json
 import os
 import signal
@@ -18,13 +17,17 @@ from typing import Any, NoReturn
 
 import click
 
-from slipway import __version__, pipeline
+from slipway import __version__, cli_loadtest, pipeline
 from slipway.artifacts import Artifact, is_full_disk, lineage, read_artifact
-from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_SLO_MISSED, LoadTestError, SlipwayError
-from slipway.progress import console, say
+from slipway.cli_deploy import deploy
+from slipway.cli_keys import keys
+from slipway.cli_options import FOLDER, override, print_artifact
+from slipway.cli_rollout import promote
+from slipway.cli_score import score
+from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, SlipwayError
+from slipway.progress import complain, say
 from slipway.quantities import Megabytes, Milliseconds, Seconds
-from slipway.recipe import Export, LoadTest, Serve, Slo, load_recipe, recipe_schema
-from slipway.verdict import VERDICT, Verdict
+from slipway.recipe import Export, Serve, load_recipe, recipe_schema
 
 _EXTRAS = {
     "torch": "train", "transformers": "train", "accelerate": "train", "sklearn": "train", "datasets": "train",
@@ -32,9 +35,9 @@ _EXTRAS = {
     "onnxruntime": "serve", "tokenizers": "serve",
     "openvino": "serve", "nncf": "export", "pytriton": "serve", "envoy": "serve", "psutil": "serve",
     "tritonclient": "serve", "locust": "loadtest", "matplotlib": "report", "jinja2": "report",
+    "opentelemetry": "otel", "presidio_analyzer": "privacy", "pythonjsonlogger": "serve",
 }  # fmt: skip
 
-FOLDER = click.Path(path_type=Path)
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 
 
@@ -73,7 +76,7 @@ def run(recipe: Path, runs: Path, force: str | None) -> int:
     page = pipeline.report(folder.path, folder.report, force=forced("report"))
     _print_summary(folder.path, page)
     say(f"Serve it: slipway serve {folder.bundle}")
-    return _exit_code(verdict)
+    return cli_loadtest.conclude(verdict)
 
 
 @cli.command()
@@ -84,7 +87,7 @@ def train(recipe: Path, out: Path | None, force: bool) -> None:
     """Recipe → checkpoint: fine-tune the base on the labelled table."""
     loaded = load_recipe(recipe)
     artifact = pipeline.train(loaded, out or Path("runs") / loaded.name / "checkpoint", force=force)
-    _print_artifact(artifact)
+    print_artifact(artifact)
 
 
 @cli.command()
@@ -114,10 +117,10 @@ def train(recipe: Path, out: Path | None, force: bool) -> None:
 def export(checkpoint: Path, recipe: Path | None, out: Path | None, force: bool, **options: Any) -> None:
     """Checkpoint → bundle: pruned, distilled, quantized, measured; the fastest that is still as good."""
     options["engines"] = list(options["engines"]) or None
-    section = _override(Export, load_recipe(recipe).export if recipe else Export(), options)
+    section = override(Export, load_recipe(recipe).export if recipe else Export(), options)
     artifact = pipeline.export(checkpoint, out or checkpoint.absolute().parent / "bundle", section, force=force)
     _print_frontier(artifact)
-    _print_artifact(artifact)
+    print_artifact(artifact)
 
 
 @cli.command()
@@ -132,66 +135,11 @@ def serve(bundle: Path, recipe: Path | None, repository: Path | None, **options:
     """Bundle → endpoint: Triton behind Envoy, until Ctrl-C."""
     import serving
 
-    section = _override(Serve, load_recipe(recipe).serve if recipe else Serve(), options)
+    section = override(Serve, load_recipe(recipe).serve if recipe else Serve(), options)
     serving.serve(bundle, section, repository)
 
 
-@cli.command()
-@click.argument("bundle", type=FOLDER)
-@click.option("--recipe", type=FOLDER, help="Take the settings of its loadtest section.")
-@click.option("--address", default="127.0.0.1:8080", show_default=True, help="host:port of the endpoint.")
-@click.option("--rate", type=float, help="Requests/s.")
-@click.option("--duration", "duration_s", type=float, help="Seconds that are measured.")
-@click.option("--warmup", "warmup_s", type=float, help="Seconds of load before that.")
-@click.option("--arrivals", type=click.Choice(["poisson", "constant"]), help="Arrival process.")
-@click.option("--protocol", "protocols", type=click.Choice(["grpc", "http"]), multiple=True, help="May be repeated.")
-@click.option("--seed", type=int, help="Of the schedule and the order of texts.")
-@click.option(
-    "--slo",
-    multiple=True,
-    metavar="NAME=LIMIT",
-    help="p50_ms, p95_ms, p99_ms or error_rate; may be repeated.",
-)
-@click.option("--texts", type=FOLDER, help="Table with text and predicted, instead of the bundle's own.")
-@click.option(
-    "--allow-remote",
-    is_flag=True,
-    help="Drive load at an address that is not this machine's; it must be yours.",
-)
-@click.option("--out", type=FOLDER, help="Where to write the verdict; by default beside the bundle.")
-def loadtest(
-    bundle: Path,
-    recipe: Path | None,
-    address: str,
-    slo: tuple[str, ...],
-    texts: Path | None,
-    allow_remote: bool,
-    out: Path | None,
-    **options: Any,
-) -> int:
-    """Endpoint → verdict: open-loop load, answers checked. Exit code 2 if the objective is missed."""
-    import loadtests
-    from slipway.bundle import Bundle
-
-    section = load_recipe(recipe).loadtest if recipe else LoadTest()
-    if options["protocols"]:
-        options["protocols"] = list(options["protocols"])
-    else:
-        del options["protocols"]
-    if slo:
-        options["slo"] = section.slo.model_dump(mode="json") | dict(_parse_objective(text) for text in slo)
-    section = _override(LoadTest, section, options)
-    verdict = loadtests.run(
-        Bundle.open(bundle),
-        address,
-        section,
-        out or bundle.absolute().parent / "verdict",
-        texts=texts,
-        allow_remote=allow_remote,
-    )
-    console.print(loadtests.summary(Verdict.model_validate(verdict.json(VERDICT))))
-    _print_artifact(verdict)
-    return _exit_code(verdict)
+cli.add_command(promote)
 
 
 @cli.command()
@@ -237,6 +185,9 @@ def show(artifact: Path, as_json: bool) -> None:
         click.echo(f"  {'  ' * depth}└─ {parent.kind} {parent.digest[:16]}…  {where}")
 
 
+cli.add_command(cli_loadtest.loadtest)
+
+
 @cli.group()
 def recipe() -> None:
     """Look at recipes."""
@@ -253,6 +204,11 @@ def recipe_schema_command() -> None:
 def recipe_check(recipe: Path) -> None:
     """Validate a recipe and print it with every default filled in."""
     click.echo(json.dumps(load_recipe(recipe).model_dump(mode="json"), indent=2, ensure_ascii=False))
+
+
+cli.add_command(deploy)
+cli.add_command(keys)
+cli.add_command(score)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -300,10 +256,7 @@ def _place_of(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    for line in message.splitlines():
-        # What is indented belongs to the line above it: the end of a log, say.
-        start = "" if line.startswith(" ") else "error: "
-        console.print(f"{start}{line}", markup=False, soft_wrap=True, style="red" if start else None)
+    complain(message)
     return code
 
 
@@ -327,44 +280,6 @@ def _signals_unwind() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _override(section_type: type[Any], section: Any, options: dict[str, Any]) -> Any:
-    """`section` with the options that were given; validated as if they stood in a recipe."""
-    from pydantic import ValidationError
-
-    given = {name: value for name, value in options.items() if value is not None}
-    try:
-        return section_type.model_validate_json(json.dumps(section.model_dump(mode="json") | given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "value_error":
-            raise SlipwayError(f"{first['ctx']['error']}.") from error
-        option = "--" + str(first["loc"][0]).removesuffix("_s").replace("_", "-") if first["loc"] else "options"
-        raise SlipwayError(f"{option}: {json.dumps(first['input'])}: {first['msg'].removeprefix('Input ')}.") from error
-
-
-def _parse_objective(text: str) -> tuple[str, float]:
-    name, _, limit = text.partition("=")
-    name = {"p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms"}.get(name, name)
-    try:
-        value = float(limit.removesuffix("ms"))
-    except ValueError:
-        raise SlipwayError(f"--slo {text!r} is not NAME=LIMIT, such as p99_ms=50 or error_rate=0.") from None
-    if name not in Slo.model_fields:
-        near = difflib.get_close_matches(name, Slo.model_fields, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise SlipwayError(f"--slo {text!r}: {name} is not judged; allowed: {', '.join(Slo.model_fields)}.{hint}")
-    return name, value
-
-
-def _print_artifact(artifact: Artifact) -> None:
-    figures = ", ".join(
-        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in artifact.manifest.metrics.items()
-    )
-    say(f"{artifact.manifest.kind}: {figures}")
-    click.echo(artifact.path)
-
-
 def _print_frontier(bundle: Artifact) -> None:
     from rich.console import Console
 
@@ -384,13 +299,3 @@ def _print_summary(run: Path, page: Artifact) -> None:
     from slipway.report import collect, summary_table
 
     Console(highlight=False).print(summary_table(collect(run), page.path / "report.html"))
-
-
-def _exit_code(verdict: Artifact) -> int:
-    content = verdict.json(VERDICT)
-    if content["outcome"] == "invalid":
-        raise LoadTestError(f"the load test is invalid: {content['reason']}")
-    if content["outcome"] == "missed":
-        say(content["reason"])
-        return EXIT_SLO_MISSED
-    return 0

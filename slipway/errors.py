@@ -3,13 +3,14 @@
 Every error that a user can cause or mend is a `SlipwayError`; the command line prints its message without a traceback
 and exits with its code. Anything else is a bug and keeps its traceback.
 
-Exit codes: 0 done, 1 something must be changed, 2 a service-level objective was missed, 3 no variant passed the export
-gate, 130 interrupted.
+Exit codes: 0 done, 1 something must be changed, 2 a service-level objective was missed, 3 there is no result to stand
+on (no variant passed the export gate, or a load test is invalid), 130 interrupted.
 """
 
 EXIT_INVALID = 1
 EXIT_SLO_MISSED = 2
 EXIT_GATE_FAILED = 3
+EXIT_INVALID_RUN = 3
 EXIT_INTERRUPTED = 130
 
 
@@ -54,4 +55,10 @@ class ServingError(SlipwayError):
 
 
 class LoadTestError(SlipwayError):
-    """The load can't be driven, or the run is invalid (it says nothing about the server)."""
+    """The load can't be driven."""
+
+
+class InvalidRunError(LoadTestError):
+    """The load was driven, but its figures say nothing about the server."""
+
+    exit_code = EXIT_INVALID_RUN

@@ -6,9 +6,11 @@ says so. Commands that were started at once don't make the same artifact twice: 
 and the commands of single stages go through here. Stages are imported where they run: a serving machine has no torch.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slipway.artifacts import Artifact, Kind, code_version, inputs_digest, read_artifact, require_destination, reusable
 from slipway.bundle import Bundle
@@ -80,7 +82,6 @@ def load_test(
     """Bundle → verdict, on an endpoint that is started for it and stopped after it."""
     parent = Bundle.open(bundle)
     import loadtests
-    import serving
 
     inputs = inputs_digest(
         "loadtests",
@@ -90,13 +91,22 @@ def load_test(
     )
 
     def measure() -> Artifact:
-        rendered = serving.write_repository(parent, repository, serve)
         # A port that happens to be taken must not spoil a run that nobody else talks to.
-        with serving.start(rendered.path, serve.model_copy(update={"port": 0})) as endpoint:
+        with served(parent, repository, serve) as endpoint:
             _show_answers(parent, endpoint.address)
             return loadtests.run(parent, endpoint.address, section, out, endpoint=endpoint.describe(), inputs=inputs)
 
     return _make("loadtest", "verdict", out, inputs, force, measure)
+
+
+@contextlib.contextmanager
+def served(bundle: Bundle, repository: Path, section: Serve) -> Iterator[Any]:
+    """The endpoint of `bundle` on a free port, its repository written to `repository`, until the block ends."""
+    import serving
+
+    rendered = serving.write_repository(bundle, repository, section)
+    with serving.start(rendered.path, section.model_copy(update={"port": 0})) as endpoint:
+        yield endpoint
 
 
 def report(run: Path, out: Path, *, force: bool = False) -> Artifact:

@@ -5,6 +5,7 @@ there a line is printed when a step starts, every few seconds while it runs, and
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
@@ -24,6 +25,7 @@ T = TypeVar("T")
 console = Console(stderr=True, highlight=False)
 
 _PLAIN_INTERVAL_S = 5.0
+_voice: Callable[[int, str], None] | None = None
 
 Advance = Callable[..., None]
 """`advance(n=1, note="")`: n more units are done."""
@@ -35,7 +37,7 @@ def progress(label: str, total: float | None = None) -> Iterator[Advance]:
 
     `total` None means that the length is not known: a spinner, or the bare count in plain lines.
     """
-    shown = _bar(label, total) if console.is_terminal else _plain(label, total)
+    shown = _bar(label, total) if console.is_terminal and _voice is None else _plain(label, total)
     with shown as advance:
         yield advance
 
@@ -52,7 +54,27 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
 
 def say(message: str) -> None:
     """Print one line for the user, on stderr so that stdout stays for results."""
-    console.print(message, markup=False, soft_wrap=True)
+    if _voice is not None:
+        _voice(logging.INFO, message)
+    else:
+        console.print(message, markup=False, soft_wrap=True)
+
+
+def complain(message: str) -> None:
+    """Print an error for the user, who must act on it."""
+    if _voice is not None:
+        _voice(logging.ERROR, message)
+        return
+    for line in message.splitlines():
+        # What is indented belongs to the line above it: the end of a log, say.
+        start = "" if line.startswith(" ") else "error: "
+        console.print(f"{start}{line}", markup=False, soft_wrap=True, style="red" if start else None)
+
+
+def speak_through(voice: Callable[[int, str], None] | None) -> None:
+    """Hand everything that is said to `voice` with its level of `logging`; None: print it again."""
+    global _voice  # noqa: PLW0603  # there is one standard error
+    _voice = voice
 
 
 @contextlib.contextmanager

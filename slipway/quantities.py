@@ -48,4 +48,4 @@ class Seconds(Quantity):
     """A duration."""
 
     own = "s"
-    units: ClassVar[dict[str, float]] = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+    units: ClassVar[dict[str, float]] = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}

@@ -25,7 +25,37 @@ SAMPLE_COLUMNS = {
     "detail": "string",  # the error's text, or "expected X, got Y"; empty when ok
     "text_index": "int32",  # row of expected.parquet
     "warmup": "bool",  # sent before the measured window; excluded from every figure
+    "texts": "int16",  # texts in the request; text_index is the first
+    "version": "string",  # of the model that answered; empty if it didn't say
 }
+
+GENERATORS = "slipway.generators"
+"""Key of the samples' metadata that holds a JSON list of `Generator`, one for each process that sent."""
+
+Interval = tuple[float, float | None]
+"""95 % confidence; None: the sample doesn't bound it."""
+
+
+class Generator(BaseModel):
+    """How one process that sent was doing while it did."""
+
+    model_config = ConfigDict(extra="forbid")
+    sending_cpu: float
+    """Cores that the sending thread used; one is all that it can have."""
+    process_cpu: float
+    """Cores that the process used."""
+    longest_stall_ms: float
+    """The event loop came back so late, once."""
+    longest_collection_ms: float
+    """Longest pause of Python's garbage collector."""
+    clock_jump_s: float
+    """The wall clock was set by so much, at once."""
+    suspended_s: float
+    """Time that the machine slept."""
+    exhausted: int
+    """Requests that failed for want of a socket, port or buffer on this side."""
+    unsent: int
+    """Requests that it gave up on before they were sent."""
 
 
 class Latency(BaseModel):
@@ -47,10 +77,13 @@ class Objective(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: str
-    """`p50_ms`, `p95_ms`, `p99_ms`, `error_rate`."""
+    """`p50_ms`, `p95_ms`, `p99_ms`, `p999_ms`, `error_rate`, `wrong`, `goodput`."""
     limit: float
+    """The most; of `goodput` the least."""
     measured: float
     met: bool
+    interval: Interval | None = None
+    """Of what was measured; None where there is none to be had."""
 
 
 class Verdict(BaseModel):
@@ -58,11 +91,18 @@ class Verdict(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     outcome: Literal["met", "missed", "invalid"]
-    """`invalid`: the generator could not keep its schedule, so the figures say nothing about the server."""
+    """`invalid`: the generator or its clock failed, so the figures say nothing about the server."""
     reason: str
     """One sentence for a person."""
+    invalid_because: list[str] = []
+    """Everything that makes the run invalid."""
+    cautions: list[str] = []
+    """What a reader has to know before believing a figure."""
+    loop: Literal["open", "closed"] = "open"
+    users: int | None = None
+    """Of a closed loop."""
     offered_rate: float
-    """Requests/s that the recipe asked for."""
+    """Requests/s: those that the recipe asked for; the mean over the window where they change or nobody asked."""
     scheduled: int
     """Arrivals in the measured window."""
     achieved_rate: float
@@ -72,8 +112,27 @@ class Verdict(BaseModel):
     arrivals: str
     seed: int
     protocols: list[str]
+    mix: str = "natural"
+    workers: int = 1
+    texts: int | None = None
+    """Texts in the requests of the measured window."""
     latency: Latency
     by_protocol: dict[str, Latency]
+    by_version: dict[str, Latency] = {}
+    """If more than one version of the model answered."""
+    intervals: dict[str, Interval] = {}
+    """Of the latency percentiles over all requests, ms: `{"p99": (41.0, 47.5)}`; `loadtests.intervals` has the method.
+    """
+    dependence: dict[str, float] = {}
+    """By percentile: how many times as wide, squared, its interval is than for independent requests."""
+    goodput_ms: float | None = None
+    """What is in time; None if the objective names no such limit."""
+    goodput_share: float | None = None
+    """Requests that were answered correctly and in time, of all."""
+    goodput_rate: float | None = None
+    """The same, a second."""
+    wrong: int = 0
+    """Requests that got a wrong label."""
     dispatch_lag_p99_ms: float
     max_dispatch_lag_ms: float
     """The most that the recipe allows for the line above."""
@@ -87,3 +146,5 @@ class Verdict(BaseModel):
     """Address, server version, model, layout, instances, threads: what was measured."""
     machine: dict[str, Any]
     """Processor, cores."""
+    generators: list[Generator] = []
+    """Every process that sent."""

@@ -5,7 +5,10 @@ tokenizer library, ONNX Runtime and decoding as a fine-tuned transformer's bundl
 has met every part but the size. No torch: a serving machine's tests run where there is none.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -93,16 +96,40 @@ CHECK_TEXTS = [
 ]
 
 
-def write_tiny_bundle(directory: Path, name: str = "tiny", *, engine: EngineName = "onnxruntime") -> Bundle:
-    """Write a bundle artifact at `directory` and open it; every call gives the same model and answers."""
-    with write_artifact(directory, "bundle", name=name, inputs=canonical_digest(["tiny", name])) as draft:
+def write_tiny_bundle(
+    directory: Path,
+    name: str = "tiny",
+    *,
+    engine: EngineName = "onnxruntime",
+    invariant: bool = True,
+    gpu: bool = False,
+    moods: Mapping[str, str] = MappingProxyType({}),
+) -> Bundle:
+    """Write a bundle artifact at `directory` and open it; every call gives the same model and answers.
+
+    With `gpu` the same model is there for a GPU, too; without `invariant` the bundle says that its answers depend on
+    what is in the batch. `moods` are words that this model knows with another label, as one trained anew would.
+    """
+    with write_artifact(directory, "bundle", name=name, inputs=canonical_digest(["tiny", name, dict(moods)])) as draft:
         words = [word for words in _WORDS.values() for word in words]
         vocabulary = {token: index for index, token in enumerate([*_SPECIAL, *words, "##s"])}
         _tokenizer(vocabulary).save(str(draft.path / TOKENIZER))
-        target = Target(model="cpu/model.onnx", precision="fp32", threads=1, engine=engine, **defaults(engine))
+        target = Target(
+            model="cpu/model.onnx",
+            precision="fp32",
+            threads=1,
+            engine=engine,
+            batch_invariant=invariant,
+            **defaults(engine),
+        )
         model_file = draft.path / target.model
         model_file.parent.mkdir()
-        model_file.write_bytes(_model(vocabulary).SerializeToString())
+        model_file.write_bytes(_model(vocabulary, moods).SerializeToString())
+        targets: dict[Literal["cpu", "gpu"], Target] = {"cpu": target}
+        if gpu:
+            targets["gpu"] = Target(model="gpu/model.onnx", precision="fp16", **defaults("onnxruntime"))
+            (draft.path / "gpu").mkdir()
+            (draft.path / "gpu" / "model.onnx").write_bytes(model_file.read_bytes())
         spec = BundleSpec(
             name=name,
             task="sequence-classification",
@@ -110,7 +137,7 @@ def write_tiny_bundle(directory: Path, name: str = "tiny", *, engine: EngineName
             tokenization=Tokenization(
                 max_tokens=MAX_TOKENS, pad_token=_SPECIAL[0], pad_id=0, inputs=["input_ids", "attention_mask"]
             ),
-            targets={"cpu": target},
+            targets=targets,
             checks=[],
         )
         predictor = Predictor(draft.path, spec, target)
@@ -141,12 +168,13 @@ def _tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
     return tokenizer
 
 
-def _model(vocabulary: dict[str, int]) -> onnx.ModelProto:
+def _model(vocabulary: dict[str, int], moods: Mapping[str, str]) -> onnx.ModelProto:
     """`logits[b] = bias + sum over tokens of mask[b, t] * weight[ids[b, t]]`."""
     weights = np.zeros((len(vocabulary), len(LABELS)), dtype=np.float32)
     for label, words in _WORDS.items():
         for word in words:
-            weights[vocabulary[word], LABELS.index(label)] = _WEIGHT[label]
+            mood = moods.get(word, label)
+            weights[vocabulary[word], LABELS.index(mood)] = _WEIGHT[mood]
     constants = {
         "weights": weights,
         "bias": np.array([0.0, 0.5, 0.0], dtype=np.float32),

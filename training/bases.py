@@ -7,6 +7,7 @@ A base may be a pruned checkpoint (`slipway.pruned`): its small layers are fine-
 """
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,9 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     if tokenizer.pad_token is None:
         raise TrainingError(f"base.model {base.model}: the tokenizer has neither a padding nor an end token.")
     model.config.pad_token_id = tokenizer.pad_token_id
+    # A tokenizer that was made for another family may give what this model does not take.
+    taken = inspect.signature(model.forward).parameters
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
     # Texts are tokenized once and padded batch by batch, on purpose; the library would advise against it.
     tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
     _check_length(base, model, max_tokens)

@@ -34,6 +34,9 @@ from training.finetuning import fine_tune, uses_bf16
 from training.splits import Split, split_table
 from training.tables import read_table
 
+_BY_CHANCE = 0.02
+"""A Matthews correlation below this is what guessing gives."""
+
 
 def training_inputs(recipe: Recipe) -> str:
     """Digest of everything that the checkpoint depends on; see `slipway.artifacts.inputs_digest`."""
@@ -83,6 +86,12 @@ def train(recipe: Recipe, out: Path) -> Artifact:
         for name, split in (("dev", splits.dev), ("test", splits.test))
     }
     after = {name: measure(getattr(splits, name), logits[name]) for name in logits}
+    if after["dev"]["mcc"] < _BY_CHANCE:
+        say(
+            f"WARNING: the model learned nothing: on dev it tells the classes apart no better than by chance (MCC "
+            f"{after['dev']['mcc']:.2f}). Lower train.learning_rate ({section.learning_rate:g}), train longer, or take "
+            "a base that knows the language of the texts."
+        )
 
     with write_artifact(
         out, "checkpoint", name=recipe.name, inputs=inputs, recipe=recipe.stage_inputs("train")

@@ -23,9 +23,9 @@ import torch
 import transformers
 
 from export.distillation import Distillation, distil, teach
-from export.importance import measure
+from export.distillation.token_batches import by_budget, tokenize
 from export.pruning import plan, prune, structure_of
-from export.token_batches import by_budget, tokenize
+from export.pruning.importance import measure
 from slipway.pruned import load_classifier, shapes_of
 from slipway.tasks.metrics import classification_metrics
 

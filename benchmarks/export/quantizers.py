@@ -6,7 +6,7 @@
 The checkpoint gives model and texts (calibration from train, accuracy from dev), any bundle of it the tokenization. The
 graph is rewritten for inference first unless --plain. Printed for each quantizer and engine: bytes, seconds to make,
 agreement with fp32 PyTorch, divergence (nats a text), macro F1, sequences/s at four shapes with one thread, ratio to
-ONNX Runtime fp32 at 32x32 and the share of the machine's peak of its precision there.
+ONNX Runtime fp32 at 32x32 and the share of the machine's peaks of its products' precisions there.
 """
 
 import argparse
@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export import roofline
 from export.graph import export_onnx
-from export.measurement import Corpus, Shape, speeds
+from export.measurement import Corpus, Shape, roofline, speeds
 from export.quantization import QUANTIZERS
 from export.quantization.mixed import divergence
 from export.rewrites import rewrite
@@ -66,7 +65,7 @@ def main() -> None:
     calibration = batches(encode, list(generator.permutation(source.train.texts)[: arguments.calibration]))
     runs: dict[str, Any] = {}
     lines: dict[str, list[str]] = {}
-    precisions: dict[str, str] = {}
+    work: dict[str, roofline.Operations] = {}
     with tempfile.TemporaryDirectory() as folder:
         dense = export_onnx(load_classifier(arguments.checkpoint), source.task, Path(folder) / "dense.onnx")
         if not arguments.plain:
@@ -77,6 +76,7 @@ def main() -> None:
             started = time.perf_counter()
             model = quantizer.quantize(dense, Path(folder) / f"{name}.onnx", calibration)
             seconds = time.perf_counter() - started
+            operations = roofline.operations(model, Shape(32, 32))
             for engine in ("onnxruntime", "openvino"):
                 target = Target(model=model.name, precision=quantizer.precision, engine=engine, **defaults(engine))
                 try:
@@ -87,7 +87,7 @@ def main() -> None:
                 logits = answers(session.run, encode, texts)
                 metrics = get_task(source.task).evaluate(logits, source.dev.targets[rows], source.labels)
                 key = f"{name} {engine}"
-                runs[key], precisions[key] = session.run, quantizer.precision
+                runs[key], work[key] = session.run, operations
                 lines[key] = [
                     f"{model.stat().st_size / 1e6:.1f}",
                     f"{seconds:.0f}",
@@ -96,12 +96,11 @@ def main() -> None:
                     f"{metrics['macro_f1']:.4f}",
                 ]
         measured = speeds(runs, SHAPES, Corpus(encode, source.dev.texts), budget_s=arguments.budget)
-        work = roofline.operations(dense, Shape(32, 32))
-    print_table(lines, measured, precisions, work)
+    print_table(lines, measured, work)
 
 
 def print_table(
-    lines: Mapping[str, list[str]], measured: Mapping[str, Any], precisions: Mapping[str, str], work: float
+    lines: Mapping[str, list[str]], measured: Mapping[str, Any], work: Mapping[str, roofline.Operations]
 ) -> None:
     """Markdown: one row for a quantizer on an engine."""
     peaks = roofline.peaks(1)
@@ -111,7 +110,7 @@ def print_table(
     print("| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads))
     for name, line in lines.items():
         rates = [measured[name][shape].sequences_per_s for shape in SHAPES]
-        reached = roofline.share(work, rates[2], peaks.of(precisions[name]))
+        reached = roofline.share(work[name], rates[2], peaks)
         cells = [name, *line, *(f"{rate:.0f}" for rate in rates), f"{rates[2] / base:.2f}", f"{reached:.0%}"]
         print("| " + " | ".join(cells) + " |")
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from loadtests.plan import draw_plan
 from slipway.bundle import Bundle
-from slipway.recipe.sections import LoadTest
+from slipway.recipe import LoadTest
 
 PERCENTILES = (50, 90, 95, 99)
 

@@ -11,6 +11,8 @@ nncf.py         int8 by NNCF                    minmax.py   int8 by ONNX Runtime
 mixed.py        static, the harmful products in fp32
 tensorrt.py     int8 for TensorRT               half.py     fp16 for GPUs
 weight_only.py  4 or 8 bits for weights alone
+qat.py          fine-tuning with rounding in it
+calibration_texts.py  which texts set ranges
 """
 
 import shutil

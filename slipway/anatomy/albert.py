@@ -5,11 +5,12 @@ runs; a layer can't be taken out, but the number of runs can fall, by as many fo
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from slipway.anatomy.bert import feed_forward
 from slipway.anatomy.family import Family, Kept, configs
-from slipway.anatomy.units import Layer, Units, inputs, outputs
+from slipway.anatomy.units import Layer, between, outputs
 from slipway.errors import ExportError
 
 
@@ -32,7 +33,19 @@ class Albert(Family):
                 "can't be pruned: its groups don't run equally often."
             )
         groups = model.base_model.encoder.albert_layer_groups
-        return [self._layer(module, repeats) for group in groups for module in group.albert_layers]
+        return [replace(self.layer(module), repeats=repeats) for group in groups for module in group.albert_layers]
+
+    def layer(self, module: Any) -> Layer:
+        """See `Family.layer`."""
+        attention = module.attention
+        size = attention.attention_head_size
+        heads = between(
+            outputs(attention.query, attention.key, attention.value, width=size),
+            attention.dense,
+            size,
+            sizes=((attention, "num_attention_heads", 1), (attention, "all_head_size", size)),
+        )
+        return Layer(module, heads, feed_forward(module.ffn, module.ffn_output))
 
     def required_layers(self, config: Any) -> frozenset[int]:
         """All of them."""
@@ -47,20 +60,3 @@ class Albert(Family):
         super().keep(model, kept)
         for config in configs(model):
             config.num_hidden_layers = kept[0].repeats * config.num_hidden_groups
-
-    def _layer(self, module: Any, repeats: int) -> Layer:
-        attention = module.attention
-        size = attention.attention_head_size
-        heads = Units(
-            count=attention.num_attention_heads,
-            parts=(
-                *outputs(attention.query, size),
-                *outputs(attention.key, size),
-                *outputs(attention.value, size),
-                *inputs(attention.dense, size),
-            ),
-            gate=attention.dense,
-            width=size,
-            sizes=((attention, "num_attention_heads", 1), (attention, "all_head_size", size)),
-        )
-        return Layer(module, heads, feed_forward(module.ffn, module.ffn_output), repeats)

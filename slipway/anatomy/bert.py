@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from slipway.anatomy.family import Family
-from slipway.anatomy.units import Layer, Units, inputs, outputs
+from slipway.anatomy.units import Layer, Units, between, outputs
 
 
 class Bert(Family):
@@ -21,23 +21,14 @@ class Bert(Family):
         """`encoder.layer`."""
         return model.base_model.encoder, "layer"
 
-    def layers(self, model: Any) -> list[Layer]:
-        """See `Family.layers`."""
-        return [self._layer(module) for module in model.base_model.encoder.layer]
-
-    def _layer(self, module: Any) -> Layer:
-        attention, out = module.attention.self, module.attention.output.dense
+    def layer(self, module: Any) -> Layer:
+        """See `Family.layer`."""
+        attention = module.attention.self
         size = attention.attention_head_size
-        heads = Units(
-            count=attention.num_attention_heads,
-            parts=(
-                *outputs(attention.query, size),
-                *outputs(attention.key, size),
-                *outputs(attention.value, size),
-                *inputs(out, size),
-            ),
-            gate=out,
-            width=size,
+        heads = between(
+            outputs(attention.query, attention.key, attention.value, width=size),
+            module.attention.output.dense,
+            size,
             sizes=((attention, "num_attention_heads", 1), (attention, "all_head_size", size)),
         )
         return Layer(module, heads, feed_forward(module.intermediate.dense, module.output.dense))
@@ -48,19 +39,14 @@ class MPNet(Bert):
 
     model_types: ClassVar[tuple[str, ...]] = ("mpnet",)
 
-    def _layer(self, module: Any) -> Layer:
+    def layer(self, module: Any) -> Layer:
+        """See `Family.layer`."""
         attention = module.attention.attn
         size = attention.attention_head_size
-        heads = Units(
-            count=attention.num_attention_heads,
-            parts=(
-                *outputs(attention.q, size),
-                *outputs(attention.k, size),
-                *outputs(attention.v, size),
-                *inputs(attention.o, size),
-            ),
-            gate=attention.o,
-            width=size,
+        heads = between(
+            outputs(attention.q, attention.k, attention.v, width=size),
+            attention.o,
+            size,
             sizes=((attention, "num_attention_heads", 1), (attention, "all_head_size", size)),
             on_keep=lambda kept: _select_bias(attention, kept),
         )
@@ -69,8 +55,7 @@ class MPNet(Bert):
 
 def feed_forward(up: Any, down: Any) -> Units:
     """Neurons between two linears."""
-    count = down.weight.shape[1]
-    return Units(count=count, parts=(*outputs(up, 1), *inputs(down, 1)), gate=down, width=1)
+    return between(outputs(up, width=1), down, 1)
 
 
 def _select_bias(attention: Any, kept: Sequence[int]) -> None:

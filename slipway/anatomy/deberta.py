@@ -9,11 +9,12 @@ mixes its heads ("talking heads"), no head can be cut. DeBERTa v2 may have a con
 then has to stay.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from slipway.anatomy.bert import feed_forward
 from slipway.anatomy.family import Family
-from slipway.anatomy.units import Layer, Part, Units, inputs, outputs
+from slipway.anatomy.units import Layer, Part, between, outputs
 
 
 class DebertaV2(Family):
@@ -25,32 +26,16 @@ class DebertaV2(Family):
         """`encoder.layer`."""
         return model.base_model.encoder, "layer"
 
-    def layers(self, model: Any) -> list[Layer]:
-        """See `Family.layers`."""
-        return [self._layer(module) for module in model.base_model.encoder.layer]
-
     def required_layers(self, config: Any) -> frozenset[int]:
         """The first layer, if it has a convolution beside it."""
         return frozenset({0}) if getattr(config, "conv_kernel_size", 0) > 0 else frozenset()
 
-    def _layer(self, module: Any) -> Layer:
-        attention, out = module.attention.self, module.attention.output.dense
+    def layer(self, module: Any) -> Layer:
+        """See `Family.layer`."""
+        attention = module.attention.self
         size = attention.attention_head_size
-        positions = _present(attention, "pos_key_proj", "pos_query_proj")
-        heads = Units(
-            count=attention.num_attention_heads,
-            parts=(
-                *outputs(attention.query_proj, size),
-                *outputs(attention.key_proj, size),
-                *outputs(attention.value_proj, size),
-                *(part for linear in positions for part in outputs(linear, size, per_token=False)),
-                *inputs(out, size),
-            ),
-            gate=out,
-            width=size,
-            sizes=((attention, "num_attention_heads", 1), (attention, "all_head_size", size)),
-        )
-        return Layer(module, heads, feed_forward(module.intermediate.dense, module.output.dense))
+        projections = outputs(attention.query_proj, attention.key_proj, attention.value_proj, width=size)
+        return _layer(module, (*projections, *_positions(attention, "pos_key_proj", "pos_query_proj")))
 
 
 class Deberta(DebertaV2):
@@ -63,26 +48,33 @@ class Deberta(DebertaV2):
         del config
         return frozenset()
 
-    def _layer(self, module: Any) -> Layer:
-        attention, out = module.attention.self, module.attention.output.dense
+    def layer(self, module: Any) -> Layer:
+        """See `Family.layer`."""
+        attention = module.attention.self
         size = attention.attention_head_size
-        positions = _present(attention, "pos_proj", "pos_q_proj")
-        heads = Units(
-            count=attention.num_attention_heads,
-            parts=(
-                *outputs(attention.in_proj, 3 * size),
-                Part(attention, "q_bias", 0, size),
-                Part(attention, "v_bias", 0, size),
-                *(part for linear in positions for part in outputs(linear, size, per_token=False)),
-                *inputs(out, size),
-            ),
-            gate=out,
-            width=size,
-            sizes=((attention, "num_attention_heads", 1), (attention, "all_head_size", size)),
-            fixed="its heads are mixed with one another (talking heads)" if attention.talking_head else "",
+        packed = (
+            *outputs(attention.in_proj, width=3 * size),
+            Part(attention, "q_bias", 0, size),
+            Part(attention, "v_bias", 0, size),
         )
-        return Layer(module, heads, feed_forward(module.intermediate.dense, module.output.dense))
+        fixed = "its heads are mixed with one another (talking heads)" if attention.talking_head else ""
+        return _layer(module, (*packed, *_positions(attention, "pos_proj", "pos_q_proj")), fixed)
 
 
-def _present(attention: Any, *names: str) -> list[Any]:
-    return [getattr(attention, name) for name in names if hasattr(attention, name)]
+def _layer(module: Any, projections: Sequence[Part], fixed: str = "") -> Layer:
+    attention = module.attention.self
+    size = attention.attention_head_size
+    heads = between(
+        projections,
+        module.attention.output.dense,
+        size,
+        sizes=((attention, "num_attention_heads", 1), (attention, "all_head_size", size)),
+        fixed=fixed,
+    )
+    return Layer(module, heads, feed_forward(module.intermediate.dense, module.output.dense))
+
+
+def _positions(attention: Any, *names: str) -> tuple[Part, ...]:
+    """Those of the projections of relative positions that this model has."""
+    present = [getattr(attention, name) for name in names if hasattr(attention, name)]
+    return outputs(*present, width=attention.attention_head_size, per_token=False)

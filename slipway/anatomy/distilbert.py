@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from slipway.anatomy.bert import feed_forward
 from slipway.anatomy.family import Family
-from slipway.anatomy.units import Layer, Units, inputs, outputs
+from slipway.anatomy.units import Layer, between, outputs
 
 
 class DistilBert(Family):
@@ -16,23 +16,14 @@ class DistilBert(Family):
         """`transformer.layer`."""
         return model.base_model.transformer, "layer"
 
-    def layers(self, model: Any) -> list[Layer]:
-        """See `Family.layers`."""
-        return [self._layer(module) for module in model.base_model.transformer.layer]
-
-    def _layer(self, module: Any) -> Layer:
+    def layer(self, module: Any) -> Layer:
+        """See `Family.layer`."""
         attention = module.attention
         size = attention.attention_head_size
-        heads = Units(
-            count=attention.n_heads,
-            parts=(
-                *outputs(attention.q_lin, size),
-                *outputs(attention.k_lin, size),
-                *outputs(attention.v_lin, size),
-                *inputs(attention.out_lin, size),
-            ),
-            gate=attention.out_lin,
-            width=size,
+        heads = between(
+            outputs(attention.q_lin, attention.k_lin, attention.v_lin, width=size),
+            attention.out_lin,
+            size,
             sizes=((attention, "n_heads", 1), (attention, "dim", size)),
         )
         return Layer(module, heads, feed_forward(module.ffn.lin1, module.ffn.lin2))

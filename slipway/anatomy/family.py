@@ -27,12 +27,17 @@ class Family(ABC):
     """Layers share weights: they can be run less often, but none of them can be taken out."""
 
     @abstractmethod
-    def layers(self, model: Any) -> list[Layer]:
-        """The layers of a classifier of this family, dense or pruned, first to last."""
-
-    @abstractmethod
     def holder(self, model: Any) -> tuple[Any, str]:
         """The module and the name under which the list of layers is found."""
+
+    @abstractmethod
+    def layer(self, module: Any) -> Layer:
+        """What can be cut in this one of them."""
+
+    def layers(self, model: Any) -> list[Layer]:
+        """The layers of a classifier of this family, dense or pruned, first to last."""
+        owner, name = self.holder(model)
+        return [self.layer(module) for module in getattr(owner, name)]
 
     def required_layers(self, config: Any) -> frozenset[int]:
         """Numbers of dense layers that can't be taken out."""

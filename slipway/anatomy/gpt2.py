@@ -7,7 +7,7 @@ in the cache, so no layer can be taken out there.
 from typing import Any, ClassVar
 
 from slipway.anatomy.family import Family
-from slipway.anatomy.units import Layer, Units, inputs, outputs
+from slipway.anatomy.units import Layer, between, outputs
 
 
 class GPT2(Family):
@@ -19,28 +19,18 @@ class GPT2(Family):
         """`h`."""
         return model.base_model, "h"
 
-    def layers(self, model: Any) -> list[Layer]:
-        """See `Family.layers`."""
-        return [self._layer(module) for module in model.base_model.h]
-
     def required_layers(self, config: Any) -> frozenset[int]:
         """None, or all where scores are divided by the layer's number."""
         return frozenset(range(config.num_hidden_layers)) if config.scale_attn_by_inverse_layer_idx else frozenset()
 
-    def _layer(self, module: Any) -> Layer:
+    def layer(self, module: Any) -> Layer:
+        """See `Family.layer`."""
         attention, mlp = module.attn, module.mlp
         size = attention.head_dim
-        heads = Units(
-            count=attention.num_heads,
-            parts=(*outputs(attention.c_attn, size, blocks=3), *inputs(attention.c_proj, size)),
-            gate=attention.c_proj,
-            width=size,
+        heads = between(
+            outputs(attention.c_attn, width=size, blocks=3),
+            attention.c_proj,
+            size,
             sizes=((attention, "num_heads", 1), (attention, "split_size", size)),
         )
-        neurons = Units(
-            count=mlp.c_proj.weight.shape[0],
-            parts=(*outputs(mlp.c_fc, 1), *inputs(mlp.c_proj, 1)),
-            gate=mlp.c_proj,
-            width=1,
-        )
-        return Layer(module, heads, neurons)
+        return Layer(module, heads, between(outputs(mlp.c_fc, width=1), mlp.c_proj, 1))

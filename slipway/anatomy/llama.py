@@ -7,7 +7,7 @@ sizes, which the model's `repeat_kv` can't express.
 from typing import Any, ClassVar
 
 from slipway.anatomy.family import Family
-from slipway.anatomy.units import Layer, Units, inputs, outputs
+from slipway.anatomy.units import Layer, between, outputs
 
 
 class Llama(Family):
@@ -19,29 +19,15 @@ class Llama(Family):
         """`layers`."""
         return model.base_model, "layers"
 
-    def layers(self, model: Any) -> list[Layer]:
-        """See `Family.layers`."""
-        return [self._layer(module) for module in model.base_model.layers]
-
-    def _layer(self, module: Any) -> Layer:
+    def layer(self, module: Any) -> Layer:
+        """See `Family.layer`."""
         attention, mlp = module.self_attn, module.mlp
         size = attention.head_dim
         queries = size * attention.num_key_value_groups
-        heads = Units(
-            count=attention.k_proj.weight.shape[0] // size,
-            parts=(
-                *outputs(attention.q_proj, queries),
-                *outputs(attention.k_proj, size),
-                *outputs(attention.v_proj, size),
-                *inputs(attention.o_proj, queries),
-            ),
-            gate=attention.o_proj,
-            width=queries,
+        projections = (
+            *outputs(attention.q_proj, width=queries),
+            *outputs(attention.k_proj, attention.v_proj, width=size),
         )
-        neurons = Units(
-            count=mlp.down_proj.weight.shape[1],
-            parts=(*outputs(mlp.gate_proj, 1), *outputs(mlp.up_proj, 1), *inputs(mlp.down_proj, 1)),
-            gate=mlp.down_proj,
-            width=1,
-        )
+        heads = between(projections, attention.o_proj, queries)
+        neurons = between(outputs(mlp.gate_proj, mlp.up_proj, width=1), mlp.down_proj, 1)
         return Layer(module, heads, neurons)

@@ -7,7 +7,7 @@ keeps what it was built with, so layers are taken out of the dense model and not
 from typing import Any, ClassVar
 
 from slipway.anatomy.family import Family
-from slipway.anatomy.units import Layer, Units, inputs, outputs
+from slipway.anatomy.units import Layer, between, outputs
 
 
 class ModernBert(Family):
@@ -19,24 +19,14 @@ class ModernBert(Family):
         """`layers`."""
         return model.base_model, "layers"
 
-    def layers(self, model: Any) -> list[Layer]:
-        """See `Family.layers`."""
-        return [self._layer(module) for module in model.base_model.layers]
-
-    def _layer(self, module: Any) -> Layer:
+    def layer(self, module: Any) -> Layer:
+        """See `Family.layer`."""
         attention, mlp = module.attn, module.mlp
         size = attention.head_dim
-        heads = Units(
-            count=attention.num_heads,
-            parts=(*outputs(attention.Wqkv, size, blocks=3), *inputs(attention.Wo, size)),
-            gate=attention.Wo,
-            width=size,
+        heads = between(
+            outputs(attention.Wqkv, width=size, blocks=3),
+            attention.Wo,
+            size,
             sizes=((attention, "num_heads", 1), (attention, "all_head_size", size)),
         )
-        neurons = Units(
-            count=mlp.Wo.weight.shape[1],
-            parts=(*outputs(mlp.Wi, 1, blocks=2), *inputs(mlp.Wo, 1)),
-            gate=mlp.Wo,
-            width=1,
-        )
-        return Layer(module, heads, neurons)
+        return Layer(module, heads, between(outputs(mlp.Wi, width=1, blocks=2), mlp.Wo, 1))

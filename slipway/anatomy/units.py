@@ -66,17 +66,29 @@ class Layer:
     repeats: int = 1
 
 
-def outputs(module: Any, width: int, *, blocks: int = 1, per_token: bool = True) -> tuple[Part, ...]:
-    """The slices of units among the outputs of a linear layer, its bias included."""
-    weight = Part(module, "weight", 1 if _is_transposed(module) else 0, width, blocks, per_token)
-    if module.bias is None:
-        return (weight,)
-    return (weight, Part(module, "bias", 0, width, blocks, per_token))
+def between(
+    producers: Sequence[Part],
+    reader: Any,
+    width: int,
+    *,
+    sizes: tuple[tuple[Any, str, int], ...] = (),
+    fixed: str = "",
+    on_keep: Callable[[Sequence[int]], None] | None = None,
+) -> Units:
+    """The units that `producers` compute and the linear layer `reader` takes, each `width` of its inputs."""
+    part = Part(reader, "weight", 0 if _is_transposed(reader) else 1, width)
+    count = reader.weight.shape[part.dimension] // width
+    return Units(count, (*producers, part), reader, width, sizes, fixed, on_keep)
 
 
-def inputs(module: Any, width: int) -> tuple[Part, ...]:
-    """The slices of units among the inputs of a linear layer."""
-    return (Part(module, "weight", 0 if _is_transposed(module) else 1, width),)
+def outputs(*modules: Any, width: int, blocks: int = 1, per_token: bool = True) -> tuple[Part, ...]:
+    """The slices of units among the outputs of linear layers, their biases included."""
+    parts: list[Part] = []
+    for module in modules:
+        parts.append(Part(module, "weight", 1 if _is_transposed(module) else 0, width, blocks, per_token))
+        if module.bias is not None:
+            parts.append(Part(module, "bias", 0, width, blocks, per_token))
+    return tuple(parts)
 
 
 def keep_units(units: Units, kept: Sequence[int]) -> None:

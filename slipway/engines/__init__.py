@@ -14,7 +14,7 @@ other's file, which is why a file never goes to an engine that it was not measur
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from slipway.bundle import EngineName, Target
 from slipway.engines import onnxruntime, openvino
+from slipway.engines.onnxruntime import Provider
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -53,12 +54,17 @@ _ENGINES: dict[EngineName, _Engine] = {
 }
 
 
-def open_session(model: Path, target: Target, *, threads: int | None = None) -> Session:
+def open_session(
+    model: Path, target: Target, *, threads: int | None = None, providers: Sequence[Provider] = ()
+) -> Session:
     """Load `model` into the target's engine; `threads` overrides the target's.
 
-    Raises `ExportError` if the engine can't run the file, and `ModuleNotFoundError` if it isn't installed: an engine's
-    package is imported when it is first used, so that a machine needs only the one that its bundle names.
+    `providers` are ONNX Runtime's ways to a GPU, with their options, best first; none is the CPU. Raises `ExportError`
+    if the engine can't run the file, and `ModuleNotFoundError` if it isn't installed: an engine's package is imported
+    when it is first used, so that a machine needs only the one that its bundle names.
     """
+    if providers:
+        return onnxruntime.OnnxRuntimeSession(model, target, threads or target.threads, providers)
     return _ENGINES[target.engine].session(model, target, threads or target.threads)
 
 
@@ -67,4 +73,4 @@ def defaults(engine: EngineName) -> dict[str, Any]:
     return copy.deepcopy(_ENGINES[engine].defaults)
 
 
-__all__ = ["Batch", "FloatArray", "IntArray", "Session", "defaults", "open_session"]
+__all__ = ["Batch", "FloatArray", "IntArray", "Provider", "Session", "defaults", "open_session"]

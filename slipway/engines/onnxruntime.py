@@ -9,7 +9,7 @@ the two, and BiasGeluFusion a node that is no faster. With both off, MiniLM in d
 instead of 1.84 for 1 × 32 tokens and 41 instead of 49 for 32 × 32 (one thread); in fp32 8 × 32 took 27 instead of 37.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,17 @@ DEFAULTS: dict[str, Any] = {"disabled_optimizers": ["SkipLayerNormFusion", "Bias
 """Fields of a target for a transformer on this engine, unless a measurement says otherwise."""
 
 
-class OnnxRuntimeSession:
-    """A model in ONNX Runtime. Threads may share it."""
+Provider = tuple[str, dict[str, Any]]
+"""An execution provider of ONNX Runtime's and its options."""
 
-    def __init__(self, model: Path, target: Target, threads: int) -> None:
-        self._session = create(model, target, session_options(threads))
+_CPU: Provider = ("CPUExecutionProvider", {})
+
+
+class OnnxRuntimeSession:
+    """A model in ONNX Runtime, on the CPU unless `providers` say otherwise. Threads may share it."""
+
+    def __init__(self, model: Path, target: Target, threads: int, providers: Sequence[Provider] = ()) -> None:
+        self._session = create(model, target, session_options(threads), providers)
         self.inputs = tuple(value.name for value in self._session.get_inputs())
 
     def run(self, batch: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
@@ -48,13 +54,22 @@ def session_options(threads: int) -> Any:
     return options
 
 
-def create(model: Path, target: Target, options: Any) -> Any:
-    """ONNX Runtime's own session of `model`; raises `ExportError` if it can't run the file."""
+def create(model: Path, target: Target, options: Any, providers: Sequence[Provider] = ()) -> Any:
+    """ONNX Runtime's own session of `model`; raises `ExportError` if it can't run the file, or not where it should.
+
+    ONNX Runtime would run on the CPU what a missing provider can't: a GPU's model at a hundredth of its speed.
+    """
     import onnxruntime
 
+    missing = sorted({name for name, _ in providers} - set(onnxruntime.get_available_providers()))
+    if missing:
+        raise ExportError(
+            f"this ONNX Runtime has no {', '.join(missing)}, which {model.name} is to run on; install onnxruntime-gpu "
+            "with the CUDA and TensorRT libraries that it names, or serve the cpu target."
+        )
     try:
         return onnxruntime.InferenceSession(
-            str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=target.disabled_optimizers
+            str(model), options, providers=[*providers, _CPU], disabled_optimizers=target.disabled_optimizers
         )
     # Its exceptions have no base of their own short of Exception.
     except Exception as error:

@@ -1,20 +1,38 @@
 """The recipe: one YAML file that says everything about a run.
 
-`sections` is what may be said, `loading` reads it and explains what is wrong.
+`sections`, `serve`, `frontdoor`, `observability`, `loadtest`, `arrivals` and `traffic` are what may be said, `loading`
+reads it and explains what is wrong.
 """
 
+from slipway.recipe.capacity import CapacitySearch
+from slipway.recipe.chaos import ChaosEvent
+from slipway.recipe.comparison import Compare
+from slipway.recipe.frontdoor import Auth, Limits, Tls
 from slipway.recipe.loading import load_recipe, recipe_schema
-from slipway.recipe.sections import Base, Data, Export, LoadTest, Recipe, Serve, Slo, Split, Train
+from slipway.recipe.loadtest import LoadTest, Slo
+from slipway.recipe.observability import Capture, Observe
+from slipway.recipe.rollout import Rollout
+from slipway.recipe.sections import Base, Data, Export, Recipe, Split, Train
+from slipway.recipe.serve import Serve
 
 __all__ = [
+    "Auth",
     "Base",
+    "CapacitySearch",
+    "Capture",
+    "ChaosEvent",
+    "Compare",
     "Data",
     "Export",
+    "Limits",
     "LoadTest",
+    "Observe",
     "Recipe",
+    "Rollout",
     "Serve",
     "Slo",
     "Split",
+    "Tls",
     "Train",
     "load_recipe",
     "recipe_schema",

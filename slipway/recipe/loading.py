@@ -24,6 +24,9 @@ from slipway.recipe.sections import Recipe
 
 Path_ = tuple[str | int, ...]
 
+_TAGS = ("process", "mix")
+"""Fields that say which kind of section it is."""
+
 _MAX_BYTES = 1_000_000
 """Composing YAML takes half a minute for each 10 MB, and no recipe comes near one."""
 
@@ -41,6 +44,7 @@ def load_recipe(file: Path) -> Recipe:
     if not isinstance(values, dict):
         raise RecipeError(f"{file}: a recipe is a mapping of fields such as name, base and data.")
     _anchor_files(values, file.parent)
+    _anchor_capture(values, file.parent)
     try:
         # JSON mode: YAML has no tuples, so that lists must be taken for them even where types are strict.
         return Recipe.model_validate_json(json.dumps(values, default=str))
@@ -140,43 +144,88 @@ def _yaml_problem(file: Path, error: yaml.YAMLError) -> str:
 
 
 def _anchor_files(values: dict[Any, Any], folder: Path) -> None:
+    loadtest = values.get("loadtest")
+    if isinstance(loadtest, dict):
+        _anchor(loadtest.get("arrivals"), ("source",), folder)
     for section, keys in (
         ("base", ("model",)),
         ("data", ("source", "test_source")),
         ("export", ("unlabelled",)),
     ):
-        part = values.get(section)
+        _anchor(values.get(section), keys, folder)
+    serve = values.get("serve")
+    files: dict[str, tuple[str, ...]] = {"auth": ("keys", "jwks"), "tls": ("certificate", "key", "client_ca")}
+    for section, names in files.items():
+        part = serve.get(section) if isinstance(serve, dict) else None
         if not isinstance(part, dict):
             continue
-        for key in keys:
-            reference = part.get(key)
-            if isinstance(reference, str) and reference.startswith("file:") and len(reference) > len("file:"):
-                path = Path(reference.removeprefix("file:")).expanduser()
-                part[key] = f"file:{path if path.is_absolute() else (folder / path).absolute()}"
+        for key in names:
+            if isinstance(part.get(key), str) and part[key]:
+                part[key] = str((folder / Path(part[key]).expanduser()).absolute())
+
+
+def _anchor(part: Any, keys: Sequence[str], folder: Path) -> None:
+    for key in keys if isinstance(part, dict) else ():
+        reference = part.get(key)
+        if isinstance(reference, str) and reference.startswith("file:") and len(reference) > len("file:"):
+            path = Path(reference.removeprefix("file:")).expanduser()
+            part[key] = f"file:{path if path.is_absolute() else (folder / path).absolute()}"
+
+
+def _anchor_capture(values: dict[Any, Any], folder: Path) -> None:
+    part: Any = values
+    for name in ("serve", "observe", "capture"):
+        part = part.get(name) if isinstance(part, dict) else None
+    if isinstance(part, dict) and isinstance(part.get("directory"), str) and part["directory"]:
+        part["directory"] = str((folder / Path(part["directory"]).expanduser()).absolute())
 
 
 def _explain(file: Path, node: yaml.Node | None, problem: ErrorDetails) -> str:
-    location = problem.get("ctx", {}).get("field") or tuple(part for part in problem["loc"] if not _is_union_arm(part))
+    arms = tuple(part for part in problem["loc"] if not _is_union_arm(part))
+    location = problem.get("ctx", {}).get("field") or _without_tags(node, arms)
     field = ".".join(str(part) for part in location) or "recipe"
     line = _line_of(node, location)
-    return f"{file}:{line}: {field}: {_reason(problem, location)}"
+    return f"{file}:{line}: {field}: {_reason(problem, location, arms)}"
 
 
 def _is_union_arm(part: str | int) -> bool:
-    return isinstance(part, str) and ("[" in part or part in ("constrained-str", "function-after"))
+    return isinstance(part, str) and ("[" in part or part in ("constrained-str", "constrained-int", "function-after"))
 
 
-def _reason(problem: ErrorDetails, location: Path_) -> str:
+def _without_tags(node: yaml.Node | None, location: Path_) -> Path_:
+    """`location` without the names of the kinds of section that were chosen (`process: ramp`), which are no fields."""
+    kept: list[str | int] = []
+    for part in location:
+        if isinstance(node, yaml.ScalarNode) and node.value == part:
+            continue
+        if isinstance(node, yaml.MappingNode):
+            entries = {key.value: value for key, value in node.value}
+            chosen = {value.value for value in entries.values() if isinstance(value, yaml.ScalarNode)}
+            if part not in entries and part in chosen:
+                continue
+            node = entries.get(part)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+        else:
+            node = None
+        kept.append(part)
+    return tuple(kept)
+
+
+def _reason(problem: ErrorDetails, location: Path_, arms: Path_) -> str:
     kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
     shown = _shorten(value)
     if kind == "extra_forbidden":
-        allowed = _fields_at(location[:-1])
+        allowed = _fields_at(arms[:-1])
         near = difflib.get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]}?" if near else ""
         return f"unknown field.{hint} Allowed: {', '.join(allowed)}."
-    if kind == "missing":
-        return "is required and is not there."
-    if kind in ("literal_error", "not_allowed"):
+    if kind in ("missing", "union_tag_not_found"):
+        tag = context.get("discriminator")
+        return f"{tag} is required and is not there." if tag else "is required and is not there."
+    if kind == "union_tag_invalid":
+        context = {"expected": context["expected_tags"], "value": context["tag"]}
+    if kind in ("literal_error", "not_allowed", "union_tag_invalid"):
         allowed = context.get("allowed") or [
             word.strip().strip("'") for word in context["expected"].replace(" or ", ", ").split(",")
         ]
@@ -210,15 +259,22 @@ def _type_name(value: Any) -> str:
 
 
 def _fields_at(location: Path_) -> Sequence[str]:
-    """Names of the fields that the recipe has at `location`."""
-    model: type[BaseModel] = Recipe
+    """Names of the fields that the recipe has at `location`, in which a union's choice is named, too."""
+    models: list[type[BaseModel]] = [Recipe]
     for part in location:
-        found = model.model_fields.get(str(part))
-        nested = next(_models_in(found.annotation), None) if found else None
-        if nested is None:
+        chosen = [model for model in models if _is_chosen(model, part)]
+        if len(models) > 1 and chosen:
+            models = chosen
+            continue
+        found = next((model.model_fields[str(part)] for model in models if str(part) in model.model_fields), None)
+        models = list(_models_in(found.annotation)) if found else []
+        if not models:
             return []
-        model = nested
-    return list(model.model_fields)
+    return list(dict.fromkeys(name for model in models for name in model.model_fields))
+
+
+def _is_chosen(model: type[BaseModel], tag: str | int) -> bool:
+    return any(field.default == tag for name, field in model.model_fields.items() if name in _TAGS)
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

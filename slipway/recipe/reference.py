@@ -28,13 +28,28 @@ def reference_page() -> str:
     sections = {name: field["$ref"] for name, field in schema["properties"].items() if "$ref" in field}
     parts = [_INTRODUCTION, "## Top level", "", _table(schema)]
     for name, reference in sections.items():
-        model = _resolve(schema, reference)
-        parts += ["", f"## {name}", "", model["description"], "", _table(model)]
-        for field, details in model["properties"].items():
-            if "$ref" in details:
-                nested = _resolve(schema, details["$ref"])
-                parts += ["", f"### {name}.{field}", "", nested["description"], "", _table(nested)]
+        parts += _section(schema, name, reference, depth=2)
     return "\n".join(parts) + "\n"
+
+
+def _section(schema: dict[str, Any], name: str, reference: str, depth: int) -> list[str]:
+    """A section's heading, words and table, and those of the sections in it."""
+    model = _resolve(schema, reference)
+    parts = ["", f"{'#' * depth} {name}", "", model["description"], "", _table(model)]
+    for field, details in model["properties"].items():
+        optional = (option["$ref"] for option in details.get("anyOf", ()) if "$ref" in option)
+        entries = details.get("items", {}).get("$ref")
+        if found := details.get("$ref") or next(optional, None) or entries:
+            parts += _section(schema, f"{name}.{field}", found, depth + 1)
+        for kind, reference_of_kind in _kinds(details).items():
+            parts += _section(schema, f"{name}.{field}: {kind}", reference_of_kind, depth + 1)
+    return parts
+
+
+def _kinds(details: dict[str, Any]) -> dict[str, str]:
+    """Sections of which a field may be one, by what its first line says."""
+    kinds: dict[str, str] = details.get("discriminator", {}).get("mapping", {})
+    return kinds
 
 
 def _table(model: dict[str, Any]) -> str:
@@ -54,6 +69,8 @@ def _default(details: dict[str, Any]) -> str:
 
 
 def _values(details: dict[str, Any]) -> str:
+    if kinds := _kinds(details):
+        return ", ".join(f"`{kind}`" for kind in kinds) + ", or a section"
     if "enum" in details or "const" in details:
         return ", ".join(f"`{value}`" for value in details.get("enum", [details.get("const")]))
     if "anyOf" in details:

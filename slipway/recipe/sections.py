@@ -9,9 +9,12 @@ import re
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from slipway.recipe.loadtest import LoadTest
+from slipway.recipe.section import Section
+from slipway.recipe.serve import Serve
 from slipway.references import Reference
 from slipway.tasks import TASKS, get_task
 
@@ -44,12 +47,6 @@ AssetReference = Annotated[
     AfterValidator(_reference),
     Field(description="hub:org/name@revision, file:path, or pypi:name==version/path"),
 ]
-
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys and wrong types are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
 class Base(Section):
@@ -181,7 +178,9 @@ class Export(Section):
     """What the budget is counted in: accuracy, macro_f1 or mcc."""
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Share of dev texts that must keep the dense checkpoint's label."""
-    engines: Annotated[list[Literal["onnxruntime", "openvino"]], Field(min_length=1)] = ["onnxruntime", "openvino"]
+    engines: Annotated[list[Literal["onnxruntime", "openvino"]], Field(min_length=1)] = Field(
+        ["onnxruntime", "openvino"]
+    )
     """Which may serve; each variant is measured on those that can run it."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Per model instance; latency is measured with as many."""
@@ -222,69 +221,6 @@ class Export(Section):
         if self.budget is None and self.max_latency_ms is None and self.max_size_mb is None:
             return 1.0
         return self.budget
-
-
-class Serve(Section):
-    """The endpoint."""
-
-    layout: Literal["fused"] = "fused"
-    """`fused`: tokenize, run and decode in one model."""
-    host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback is open to the network, without authentication."""
-    port: Annotated[int, Field(ge=0, le=65535)] = 8080
-    """HTTP and gRPC share it; 0 takes a free one."""
-    instances: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Copies of the model; by default one for each core that the bundle's threads leave."""
-    threads: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Per instance; by default what the bundle was measured with."""
-    max_body_bytes: Annotated[int, Field(ge=1024, le=3_000_000)] = 1_048_576
-    """A larger request is refused with 413. Triton's JSON parser does not survive 4 MiB."""
-    max_connections: Annotated[int, Field(ge=1)] = 4096
-    """Connections that are open at a time; more are refused."""
-    timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
-    """A request that takes longer is answered with 504."""
-
-
-class Slo(Section):
-    """Service-level objective; a line that is left out is not judged."""
-
-    p50_ms: Annotated[float, Field(gt=0)] | None = None
-    """Median latency."""
-    p95_ms: Annotated[float, Field(gt=0)] | None = None
-    """Latency that 95 % of requests stay under."""
-    p99_ms: Annotated[float, Field(gt=0)] | None = None
-    """Latency that 99 % of requests stay under."""
-    error_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of requests that may fail; a wrong label is a failure."""
-
-
-class LoadTest(Section):
-    """Open-loop load: arrivals come on a schedule, whatever the server does."""
-
-    rate: Annotated[float, Field(gt=0, le=1_000_000)] = 20.0
-    """Requests/s, all protocols together."""
-    duration_s: Annotated[float, Field(gt=0, le=86_400)] = 30.0
-    """Length of the measured window."""
-    warmup_s: Annotated[float, Field(ge=0, le=3600)] = 3.0
-    """Load before the measured window, not counted."""
-    arrivals: Literal["poisson", "constant"] = "poisson"
-    """`poisson`: independent callers; `constant`: evenly spaced."""
-    protocols: Annotated[list[Literal["grpc", "http"]], Field(min_length=1)] = ["grpc", "http"]
-    """Each arrival takes one of them, at random."""
-    seed: int = 0
-    """Of the schedule, the order of texts and the choice of protocols."""
-    timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
-    """A request without an answer after this long is a failure."""
-    max_dispatch_lag_ms: Annotated[float, Field(gt=0)] = 20.0
-    """If the generator's own delay (p99) is larger, the run is invalid."""
-    slo: Slo = Slo()
-    """What must hold, or the exit code is 2."""
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        if len(set(self.protocols)) != len(self.protocols):
-            raise ValueError("protocols names one of them twice")
-        return self
 
 
 class Recipe(Section):

@@ -1,8 +1,6 @@
 """The page: evidence in, one HTML file out that needs nothing beside it.
 
-Jinja2 with autoescape on: labels, texts in failures, server answers and recipe values all come from
-outside, and a report is opened from disk with a browser's full trust. What is marked safe is what this
-package drew or wrote itself."""
+What is marked safe is what this package drew or wrote itself, see `templating`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +8,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from slipway import __version__
 from slipway.bundle import Variant
-from slipway.report import formatting, plots
+from slipway.report import plots
 from slipway.report.evidence import Evidence, Quality, latency_rows
 from slipway.report.gathering import artifacts_behind
-from slipway.report.headline import MARKS, headline, tiles
+from slipway.report.headline import headline, tiles
+from slipway.report.templating import make_environment, style_sheet
 
 _LARGEST_CONFUSIONS = 10
 
@@ -51,34 +49,11 @@ class Confusion:
 
 def render(evidence: Evidence) -> str:
     """The whole page as HTML text."""
-    environment = Environment(
-        loader=PackageLoader("slipway.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "whole": formatting.whole,
-        "percent": formatting.percent,
-        "score": formatting.score,
-        "points": formatting.points,
-        "ms": formatting.milliseconds,
-        "mb": formatting.megabytes,
-        "rate": formatting.rate,
-        "seconds": formatting.seconds,
-        "compact": formatting.compact,
-        "metric_name": formatting.metric_name,
-        "plural": formatting.plural,
-        "detail": _detail,
-    }
-    environment.globals |= {"ratio": formatting.ratio, "marks": MARKS, "speed_shapes": speed_shapes}
-    loader = environment.loader
-    assert loader is not None  # noqa: S101
-    style = loader.get_source(environment, "report.css")[0]
+    environment = make_environment()
+    environment.globals |= {"speed_shapes": speed_shapes}
     return environment.get_template("report.html.j2").render(
         evidence=evidence,
-        style=Markup(style),  # noqa: S704  (this package's own file)
+        style=style_sheet(environment),
         headline=headline(evidence),
         tiles=tiles(evidence),
         stages=quality_stages(evidence),
@@ -167,16 +142,3 @@ def _set_only(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _set_only(each) for key, each in value.items() if each is not None}
     return value
-
-
-def _detail(value: Any) -> str:
-    """A value of an open dict (machine, endpoint) for a person."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_detail(each) for each in value)
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_detail(each)}" for key, each in value.items())
-    if isinstance(value, float):
-        return f"{value:,.4g}"
-    return formatting.DASH if value is None else str(value)

@@ -29,6 +29,12 @@ class Task(Protocol):
     def decode(self, logits: FloatArray, labels: Sequence[str], temperature: float) -> tuple[list[str], FloatArray]:
         """Logits `[batch, labels]` to the best label and its score for each row."""
 
+    def probabilities(self, logits: FloatArray, temperature: float) -> FloatArray:
+        """Calibrated score of every label `[batch, labels]` from logits `[batch, labels]`."""
+
+    def merge(self, logits: FloatArray, weights: Sequence[int], temperature: float) -> FloatArray:
+        """Logits `[labels]` of a text from those of its windows `[windows, labels]` and what each adds, in tokens."""
+
     def evaluate(self, logits: FloatArray, targets: npt.NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
         """Metrics of `logits` `[rows, labels]` against class numbers `[rows]`."""
 

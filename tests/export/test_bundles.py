@@ -66,7 +66,7 @@ def test_scores_are_calibrated_with_the_temperature_that_the_bundle_carries(expo
 def test_every_variant_is_in_the_frontier_with_its_figures_and_its_verdict(searched: Artifact) -> None:
     rows = frontier(searched)
     assert rows[0].name == "pytorch"
-    assert {row.structure for row in rows} == {"dense", "c20", "c20v"}
+    assert {row.structure for row in rows} == {"dense", "vocabulary", "c20v"}
     assert sum(row.chosen for row in rows) == 1
     for row in rows[1:]:
         assert row.verdict
@@ -95,9 +95,10 @@ def test_fp32_variants_are_exact(searched: Artifact) -> None:
 
 
 def test_a_student_is_smaller_and_says_how_it_was_made(searched: Artifact) -> None:
-    sizes = {row.structure: row.bytes for row in frontier(searched) if "int8-dynamic" in row.name}
-    assert sizes["c20v"] < sizes["c20"] < sizes["dense"]
-    (how,) = [row.how["structure"] for row in frontier(searched) if row.name == "c20-int8-dynamic-e4@ort"]
+    sizes = {row.structure: row.bytes for row in frontier(searched) if "int8-static" in row.name}
+    assert sizes["c20v"] < sizes["vocabulary"] < sizes["dense"]
+    (how,) = [row.how["structure"] for row in frontier(searched) if row.name == "c20v-int8-dynamic-e4@ort"]
+    assert how["from"] == "vocabulary"
     assert how["cut"]["compute"] == 0.2
     assert how["pruning"]["layers"]
     assert how["distillation"]["temperature"] == 2.0
@@ -119,7 +120,7 @@ def test_a_chosen_student_is_a_checkpoint_of_its_own_between_bundle_and_dense_ch
 def test_a_search_goes_on_from_what_it_has(
     searched: Artifact, tiny_checkpoint: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export import students
+    from export.search import students
 
     for entry in searched.path.parent.iterdir():
         if entry.name.startswith(".bundle.search-"):
@@ -132,6 +133,22 @@ def test_a_search_goes_on_from_what_it_has(
     limited = QUICK.model_copy(update={"budget": None, "max_size_mb": 100.0})
     bundle = export.export(tiny_checkpoint.path, tmp_path / "bundle", limited)
     assert {row.name for row in frontier(bundle)} >= {row.name for row in frontier(searched)}
+
+
+def test_a_table_that_changes_makes_another_bundle_and_one_that_moves_does_not(
+    tiny_checkpoint: Artifact, tmp_path: Path
+) -> None:
+    table = tmp_path / "more.parquet"
+
+    def inputs() -> str:
+        return export.export_inputs(tiny_checkpoint, QUICK.model_copy(update={"unlabelled": f"file:{table}"}))
+
+    pq.write_table(pa.table({"text": ["a superb charger"]}), table)
+    first = inputs()
+    table = table.rename(tmp_path / "moved.parquet")
+    assert inputs() == first
+    pq.write_table(pa.table({"text": ["an awful charger"]}), table)
+    assert inputs() != first
 
 
 def test_unlabelled_texts_are_learned_from_but_those_of_dev_and_test_are_not(

@@ -6,10 +6,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import settings
 
 from slipway.bundle import Bundle
 from tests.loadtests.fake_endpoint import label_of
 from tests.tiny_bundle import write_tiny_bundle
+
+# A busy machine must not fail a property: how long an example takes says nothing.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 WriteTexts = Callable[[list[str]], Path]
 

@@ -1,8 +1,10 @@
 """An endpoint with real sockets and made-up answers: KServe v2 over gRPC and HTTP on one port, as Envoy offers it.
 
 The text decides what happens, so a test says what it wants by what it sends: `!wrong`, `!error`, `!hang`, `!die`, and
-`!stall N` (nobody, on either protocol, is answered for N seconds; then everybody at once). Any other text is labelled
-`label_of(text)`. It runs in a process of its own: `with fake_endpoint() as address`.
+`!stall N` (nobody, on either protocol, is answered for N seconds; then everybody at once), and `!version 2` (answered
+by version 2 of the model, which calls it `LABELS[0]`). Any other text is labelled `label_of(text)`. It runs in a
+process of its own: `with fake_endpoint() as address`. With an API key it answers nobody else, with a certificate it
+speaks TLS.
 """
 
 import argparse
@@ -11,11 +13,13 @@ import contextlib
 import json
 import os
 import re
+import ssl
 import struct
 import subprocess
 import sys
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 LABELS = ["negative", "neutral", "positive"]
@@ -27,10 +31,20 @@ def label_of(text: str) -> str:
 
 
 @contextlib.contextmanager
-def fake_endpoint(model: str = "tiny", delay_ms: float = 1.0, workers: int = 1000) -> Iterator[str]:
-    """Run an endpoint for `model`; yields `host:port`. Each request takes one of `workers` for `delay_ms`."""
+def fake_endpoint(
+    model: str = "tiny",
+    delay_ms: float = 1.0,
+    workers: int = 1000,
+    api_key: str = "",
+    certificate: Path | None = None,
+) -> Iterator[str]:
+    """Run an endpoint for `model`; yields `host:port`. Each request takes one of `workers` for `delay_ms`.
+
+    `certificate` is a PEM file with the key in it.
+    """
     command = [sys.executable, "-m", "tests.loadtests.fake_endpoint", "--model", model]
-    command += ["--delay-ms", str(delay_ms), "--workers", str(workers)]
+    command += ["--delay-ms", str(delay_ms), "--workers", str(workers), "--api-key", api_key]
+    command += ["--certificate", str(certificate or "")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -40,12 +54,18 @@ def fake_endpoint(model: str = "tiny", delay_ms: float = 1.0, workers: int = 100
 
 
 class _Model:
-    def __init__(self, name: str, delay_ms: float, workers: int) -> None:
+    def __init__(self, name: str, delay_ms: float, workers: int, api_key: str) -> None:
         self.name = name
+        self.api_key = api_key
         self._delay_s = delay_ms / 1000
         self._workers = asyncio.Semaphore(workers)
         self._open = asyncio.Event()
         self._open.set()
+
+    async def answers(self, texts: list[str]) -> tuple[list[str], str]:
+        """Labels, and the version that gives them: one request is answered by one version."""
+        version = "2" if texts[0].startswith("!version 2") else "1"
+        return [await self.answer(text) for text in texts], version
 
     async def answer(self, text: str) -> str:
         if text.startswith("!hang"):
@@ -60,6 +80,8 @@ class _Model:
         await self._open.wait()
         async with self._workers:
             await asyncio.sleep(self._delay_s)
+        if text.startswith("!version 2"):
+            return LABELS[0]
         right = label_of(text)
         return LABELS[(LABELS.index(right) + 1) % 3] if text.startswith("!wrong") else right
 
@@ -77,16 +99,22 @@ async def _serve_grpc(model: _Model) -> Any:
                 await context.abort(
                     grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{request.model_name}' is not found"
                 )
-            raw = request.raw_input_contents[0]
-            (length,) = struct.unpack("<I", raw[:4])
+            if model.api_key and ("x-api-key", model.api_key) not in context.invocation_metadata():
+                await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no key")
+            raw, texts = request.raw_input_contents[0], []
+            while raw:
+                (length,) = struct.unpack("<I", raw[:4])
+                texts.append(raw[4 : 4 + length].decode())
+                raw = raw[4 + length :]
             try:
-                label = (await model.answer(raw[4 : 4 + length].decode())).encode()
+                labels, version = await model.answers(texts)
             except ValueError as error:
                 await context.abort(grpc.StatusCode.INTERNAL, str(error))
-            response = service_pb2.ModelInferResponse(model_name=model.name, model_version="1")
+            response = service_pb2.ModelInferResponse(model_name=model.name, model_version=version)
             for name, datatype in (("label", "BYTES"), ("score", "FP32")):
-                response.outputs.add(name=name, datatype=datatype, shape=[1, 1])
-            response.raw_output_contents.extend([struct.pack("<I", len(label)) + label, struct.pack("<f", 0.9)])
+                response.outputs.add(name=name, datatype=datatype, shape=[len(texts), 1])
+            raw_labels = b"".join(struct.pack("<I", len(label)) + label.encode() for label in labels)
+            response.raw_output_contents.extend([raw_labels, struct.pack("<f", 0.9) * len(texts)])
             return response
 
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 2**24)])
@@ -96,30 +124,39 @@ async def _serve_grpc(model: _Model) -> Any:
     return server, port
 
 
-async def _requests(reader: asyncio.StreamReader, first: bytes) -> AsyncIterator[tuple[str, bytes]]:
-    """`(path, body)` of each request on a keep-alive HTTP/1.1 connection."""
+async def _requests(reader: asyncio.StreamReader, first: bytes) -> AsyncIterator[tuple[bytes, bytes]]:
+    """`(head, body)` of each request on a keep-alive HTTP/1.1 connection."""
     while True:
         with contextlib.suppress(asyncio.IncompleteReadError):
             head = first + await reader.readuntil(b"\r\n\r\n")
             first = b""
             length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-            yield head.split(b" ", 2)[1].decode(), await reader.readexactly(int(length[1]) if length else 0)
+            yield head, await reader.readexactly(int(length[1]) if length else 0)
             continue
         return
 
 
-async def _http(model: _Model, path: str, body: bytes) -> tuple[int, bytes]:
-    if path != f"/v2/models/{model.name}/infer":
+async def _http(model: _Model, head: bytes, body: bytes) -> tuple[int, bytes]:
+    path = head.split(b" ", 2)[1].decode()
+    if model.api_key and f"\r\nx-api-key: {model.api_key}\r\n".encode() not in head:
+        return 401, b"no key"
+    if path not in (f"/v2/models/{model.name}/infer", f"/v2/models/{model.name}/generate"):
         return 404, json.dumps({"error": f"Request for unknown model: '{path}' is not found"}).encode()
+    flat = path.endswith("/generate")
+    asked = json.loads(body)
+    texts = [asked["text"]] if flat else asked["inputs"][0]["data"]
     try:
-        label = await model.answer(json.loads(body)["inputs"][0]["data"][0])
+        labels, version = await model.answers(texts)
     except ValueError as error:
         return 500, json.dumps({"error": str(error)}).encode()
+    answer: dict[str, Any] = {"model_name": model.name, "model_version": version}
+    if flat:
+        return 200, json.dumps(answer | {"label": labels[0], "score": 0.9}).encode()
     outputs = [
-        {"name": "label", "datatype": "BYTES", "shape": [1, 1], "data": [label]},
-        {"name": "score", "datatype": "FP32", "shape": [1, 1], "data": [0.9]},
+        {"name": "label", "datatype": "BYTES", "shape": [len(texts), 1], "data": labels},
+        {"name": "score", "datatype": "FP32", "shape": [len(texts), 1], "data": [0.9] * len(texts)},
     ]
-    return 200, json.dumps({"model_name": model.name, "model_version": "1", "outputs": outputs}).encode()
+    return 200, json.dumps(answer | {"outputs": outputs}).encode()
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -130,8 +167,7 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-async def _main(model_name: str, delay_ms: float, workers: int) -> None:
-    model = _Model(model_name, delay_ms, workers)
+async def _main(model: _Model, certificate: str) -> None:
     grpc_server, grpc_port = await _serve_grpc(model)
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -142,18 +178,28 @@ async def _main(model_name: str, delay_ms: float, workers: int) -> None:
                 upstream.write(first)
                 await asyncio.gather(_pipe(reader, upstream), _pipe(upstream_reader, writer))
                 return
-            async for path, body in _requests(reader, first):
-                status, answer = await _http(model, path, body)
-                head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n"
-                writer.write(head.encode() + answer)
+            async for head, body in _requests(reader, first):
+                status, answer = await _http(model, head, body)
+                lines = [f"HTTP/1.1 {status} X", "Content-Type: application/json", f"Content-Length: {len(answer)}"]
+                writer.write("\r\n".join([*lines, "", ""]).encode() + answer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    secured = None
+    if certificate:
+        secured = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        secured.load_cert_chain(certificate)
+        secured.set_alpn_protocols(["h2", "http/1.1"])
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=secured)
     print(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await grpc_server.wait_for_termination()
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    model = _Model(arguments.model, arguments.delay_ms, arguments.workers, arguments.api_key)
+    await _main(model, arguments.certificate)
 
 
 if __name__ == "__main__":
@@ -161,5 +207,7 @@ if __name__ == "__main__":
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--delay-ms", type=float, default=1.0)
     parser.add_argument("--workers", type=int, default=1000)
+    parser.add_argument("--api-key", default="")
+    parser.add_argument("--certificate", default="")
     arguments = parser.parse_args()
-    asyncio.run(_main(arguments.model, arguments.delay_ms, arguments.workers))
+    asyncio.run(_serve(arguments))

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.unit
         ("localhost:80", "127.0.0.1:80"),
         ("[::1]:8080", "[::1]:8080"),
         ("127.9.8.7:1", "127.9.8.7:1"),
+        ("https://127.0.0.1:443", "127.0.0.1:443"),
     ],
 )
 def test_addresses_of_this_machine_become_numbers(address: str, number: str) -> None:
@@ -31,7 +32,7 @@ def test_another_machine_is_refused_unless_insisted_upon(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", "localhost", ":8080", "127.0.0.1:0", "127.0.0.1:99999", "https://127.0.0.1:1", "user@host:1", "a b:1"],
+    ["", "localhost", ":8080", "127.0.0.1:0", "127.0.0.1:99999", "ftp://127.0.0.1:1", "user@host:1", "a b:1"],
 )
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(LoadTestError, match=r"not an address to test; allowed: host:port"):

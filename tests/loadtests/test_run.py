@@ -18,15 +18,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import loadtests
+from loadtests.measured import of_file
 from loadtests.plan import draw_plan
-from loadtests.samples import SCHEMA
+from loadtests.samples import SCHEMA, STARTED, read_samples
 from slipway.artifacts import Artifact, read_artifact
 from slipway.bundle import Bundle
 from slipway.errors import LoadTestError
-from slipway.recipe.sections import LoadTest, Slo
+from slipway.recipe import LoadTest, Slo
 from slipway.verdict import Verdict
 from tests.loadtests.conftest import WriteTexts
-from tests.loadtests.fake_endpoint import fake_endpoint
+from tests.loadtests.fake_endpoint import LABELS, fake_endpoint, label_of
 
 pytestmark = pytest.mark.integration
 
@@ -62,7 +63,7 @@ def test_every_scheduled_arrival_has_a_sample_and_the_artifact_is_whole(
     assert read_artifact(artifact.path, "verdict").digest == artifact.digest
     assert artifact.manifest.parents[0].digest == bundle.artifact.digest
     samples = samples_of(artifact)
-    assert samples.schema == SCHEMA
+    assert samples.schema.remove_metadata() == SCHEMA
     plan = draw_plan(load, 20)
     np.testing.assert_allclose(samples["scheduled_s"], plan.scheduled_s)
     np.testing.assert_array_equal(samples["text_index"], plan.text_index)
@@ -75,6 +76,9 @@ def test_every_scheduled_arrival_has_a_sample_and_the_artifact_is_whole(
     assert verdict.scheduled == (plan.scheduled_s >= 0).sum()
     assert verdict.achieved_rate == verdict.scheduled / load.duration_s
     assert verdict.endpoint == {"address": address, "model": "tiny", "layout": "fused"}
+    assert verdict.texts == verdict.scheduled
+    assert len(verdict.generators) == 1
+    assert float(samples.schema.metadata[STARTED.encode()]) > 0
 
 
 def test_a_stall_shows_in_the_tail_because_latency_counts_from_the_schedule(
@@ -181,20 +185,20 @@ import sys
 from pathlib import Path
 import loadtests
 from slipway.bundle import Bundle
-from slipway.recipe.sections import LoadTest
+from slipway.recipe import LoadTest
 
-bundle, address, out = sys.argv[1:]
-load = LoadTest(rate=20.0, duration_s=120.0)
+bundle, address, out, workers = sys.argv[1:]
+load = LoadTest(rate=20.0, duration_s=120.0, workers=int(workers))
 loadtests.run(Bundle.open(Path(bundle)), address, load, Path(out))
 """
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(("ending", "workers"), [(signal.SIGINT, 1), (signal.SIGKILL, 1), (signal.SIGKILL, 2)])
 def test_an_interrupted_run_leaves_no_process_and_no_half_verdict(
-    bundle: Bundle, address: str, tmp_path: Path, ending: signal.Signals
+    bundle: Bundle, address: str, tmp_path: Path, ending: signal.Signals, workers: int
 ) -> None:
     out = tmp_path / "verdict"
-    command = [sys.executable, "-c", _OWNER, str(bundle.path), address, str(out)]
+    command = [sys.executable, "-c", _OWNER, str(bundle.path), address, str(out), str(workers)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path.cwd()) as owner:
         assert owner.stderr is not None
         # The first line of progress says that load is under way.
@@ -213,7 +217,7 @@ def test_an_interrupted_run_leaves_no_process_and_no_half_verdict(
 
 def test_the_locustfile_runs_by_itself(bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts) -> None:
     texts = write_texts(["fine", "very fine"])
-    locustfile = Path(loadtests.__file__).parent / "locustfiles" / "open_loop.py"
+    locustfile = Path(loadtests.__file__).parent / "locustfiles" / "load.py"
     command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", "-u", "1", "--host", address]
     command += ["--bundle", str(bundle.path), "--texts", str(texts), "--rate", "40", "--duration-s", "2"]
     command += ["--warmup-s", "0.5", "--samples", str(tmp_path / "samples.parquet"), "--json"]
@@ -225,24 +229,122 @@ def test_the_locustfile_runs_by_itself(bundle: Bundle, address: str, tmp_path: P
     assert statistics == Counter(measured["protocol"].to_pylist())
 
 
-def test_workers_share_the_plan(bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    locustfile = Path(loadtests.__file__).parent / "locustfiles" / "open_loop.py"
-    command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--workers-total", "2", "--rate", "40"]
-    command += ["--duration-s", "2", "--warmup-s", "0.5", "--bundle", str(bundle.path)]
-    command += ["--texts", str(write_texts(["fine"])), "--samples", str(tmp_path / "samples.parquet")]
-    workers = [subprocess.Popen([*command, "--worker", "--master-port", port], stderr=subprocess.DEVNULL) for _ in "12"]
-    try:
-        master = ["--master", "--headless", "-u", "2", "--expect-workers", "2", "-t", "8s", "--host", address]
-        master += ["--master-bind-host", "127.0.0.1", "--master-bind-port", port]
-        done = subprocess.run([*command, *master], capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-    shares = [pq.read_table(tmp_path / f"samples-{index}.parquet")["scheduled_s"].to_numpy() for index in (0, 1)]
-    plan = draw_plan(LoadTest(rate=40.0, duration_s=2.0, warmup_s=0.5), 1)
-    np.testing.assert_allclose(np.sort(np.concatenate(shares)), plan.scheduled_s)
+def test_workers_send_the_plan_of_one_from_one_moment_on(
+    bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts
+) -> None:
+    load = section(workers=2, rate=60.0, duration_s=3.0, slo={"error_rate": 0.2})
+    texts = write_texts([*(f"text {number}" for number in range(19)), "!error"])
+    artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts)
+    samples = read_samples(artifact.path / "samples.parquet")
+    plan = draw_plan(load, 20)
+    np.testing.assert_allclose(samples["scheduled_s"], plan.scheduled_s)
+    np.testing.assert_array_equal(samples["text_index"], plan.text_index)
+    assert len(of_file(artifact.path / "samples.parquet").generators) == 2
+    verdict = verdict_of(artifact)
+    assert verdict.outcome == "met", verdict.reason
+    assert verdict.workers == 2
+    assert verdict.failures["error"] >= 9
+
+
+def test_a_worker_that_can_not_begin_ends_the_run(bundle: Bundle, tmp_path: Path) -> None:
+    with fake_endpoint(model="another") as address, pytest.raises(LoadTestError, match="does not serve model 'tiny'"):
+        loadtests.run(bundle, address, section(workers=2), tmp_path / "verdict")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_batches_are_sent_and_every_answer_of_them_is_checked(
+    bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts
+) -> None:
+    texts = write_texts([*(f"text {number}" for number in range(30)), "!wrong"])
+    load = section(batch_size={1: 1.0, 8: 1.0}, slo={"error_rate": 1.0, "wrong": 1000})
+    artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts)
+    rows = samples_of(artifact).to_pylist()
+    assert {row["texts"] for row in rows} == {1, 8}
+    plan = draw_plan(load, 31)
+    for number, row in enumerate(rows):
+        sent = plan.texts_of(number)
+        assert row["outcome"] == ("wrong" if 30 in sent else "ok")
+        if len(sent) > 1 and 30 in sent:
+            assert row["detail"].startswith(f"text {sent.index(30) + 1} of 8: expected ")
+    assert {row["protocol"] for row in rows} == {"grpc", "http"}
+
+
+def test_generate_is_a_protocol_like_the_others(
+    bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts
+) -> None:
+    texts = write_texts(["fine", "!wrong"])
+    load = section(protocols=["generate", "http"], slo={"error_rate": 1.0, "wrong": 1000})
+    artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts)
+    outcomes = {(row["protocol"], row["text_index"]): row["outcome"] for row in samples_of(artifact).to_pylist()}
+    assert outcomes[("generate", 0)] == outcomes[("http", 0)] == "ok"
+    assert outcomes[("generate", 1)] == outcomes[("http", 1)] == "wrong"
+
+
+def test_answers_are_held_to_the_version_that_gave_them(bundle: Bundle, address: str, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.parquet"
+    columns = {
+        "text": ["fine", "!version 2 a"],
+        "predicted": [label_of("fine"), LABELS[1]],
+        "predicted:2": [LABELS[1], LABELS[0]],
+    }
+    pq.write_table(pa.table(columns), texts)
+    verdict = verdict_of(loadtests.run(bundle, address, section(), tmp_path / "verdict", texts=texts))
+    assert verdict.outcome == "met", verdict.examples
+    assert set(verdict.by_version) == {"1", "2"}
+
+
+def test_a_closed_loop_runs_and_says_so(bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts) -> None:
+    load = section(loop="closed", users=3)
+    artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=write_texts(["fine"]))
+    verdict = verdict_of(artifact)
+    assert verdict.loop == "closed"
+    assert verdict.failures == {}
+    assert verdict.scheduled > 50
+    assert "closed loop of 3 users" in verdict.reason
+
+
+def test_a_protected_endpoint_is_entered_with_a_key_from_the_environment(
+    bundle: Bundle, tmp_path: Path, write_texts: WriteTexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENDPOINT_KEY", "s3cret")
+    texts = write_texts(["fine"])
+    with fake_endpoint(api_key="s3cret") as address:
+        for protocol in ("grpc", "http"):
+            with pytest.raises(LoadTestError, match="does not let us in over"):
+                loadtests.run(bundle, address, section(protocols=[protocol]), tmp_path / "verdict", texts=texts)
+        load = section(credentials={"environment": "ENDPOINT_KEY"})
+        artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts)
+    assert verdict_of(artifact).outcome == "met"
+    written = [path.read_bytes() for path in artifact.path.iterdir()]
+    assert not any(b"s3cret" in content for content in written)
+
+
+def test_an_endpoint_with_tls_is_entered_if_its_certificate_is_trusted(
+    bundle: Bundle, tmp_path: Path, write_texts: WriteTexts
+) -> None:
+    certificate, ca = tmp_path / "server.pem", tmp_path / "ca.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
+    subprocess.run([*command, "-out", ca, "-keyout", tmp_path / "key.pem"], check=True, capture_output=True)
+    certificate.write_bytes(ca.read_bytes() + (tmp_path / "key.pem").read_bytes())
+    texts = write_texts(["fine"])
+    with fake_endpoint(certificate=certificate) as numeric:
+        address = f"https://localhost:{numeric.rpartition(':')[2]}"
+        for protocol in ("grpc", "http"):
+            untrusted = section(protocols=[protocol], timeout_s=2.0)
+            with pytest.raises(LoadTestError, match=r"Nothing answers|did not answer"):
+                loadtests.run(bundle, address, untrusted, tmp_path / "verdict", texts=texts)
+        load = section(tls={"ca": str(ca)})
+        verdict = verdict_of(loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts))
+    assert verdict.outcome == "met", verdict.examples
+    assert set(verdict.by_protocol) == {"grpc", "http"}
+
+
+def test_a_recording_is_replayed(bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts) -> None:
+    times = np.array([0.0, 0.1, 0.1, 0.9, 1.4])
+    pq.write_table(pa.table({"time": times + 1e9}), tmp_path / "recording.parquet")
+    replay = {"process": "replay", "source": f"file:{tmp_path / 'recording.parquet'}"}
+    load = section(arrivals=replay, warmup_s=0.0, duration_s=2.0)
+    artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=write_texts(["fine"]))
+    np.testing.assert_allclose(samples_of(artifact)["scheduled_s"], times, atol=1e-6)
+    assert verdict_of(artifact).offered_rate == 2.5

@@ -6,9 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from loadtests.texts import load_texts
+from loadtests.texts import load_texts, prepared_texts, write_texts
 from slipway.bundle import EXPECTED, Bundle
 from slipway.errors import LoadTestError
+from slipway.predictor import Predictor
+from slipway.recipe import LoadTest
 from tests.tiny_bundle import write_tiny_bundle
 
 pytestmark = pytest.mark.unit
@@ -67,3 +69,25 @@ def test_a_column_with_missing_texts_is_refused(bundle: Bundle, tmp_path: Path) 
     pq.write_table(pa.table({"text": ["a", None], "predicted": ["x", "x"]}), tmp_path / "a.parquet")
     with pytest.raises(LoadTestError, match="row 2 of column 'text' is None"):
         load_texts(bundle, tmp_path / "a.parquet")
+
+
+def test_cache_busting_texts_are_unique_and_have_the_bundles_answers(bundle: Bundle) -> None:
+    load = LoadTest.model_validate({"rate": 50.0, "duration_s": 4.0, "warmup_s": 0.0, "traffic": "cache-busting"})
+    texts = prepared_texts(bundle, load)
+    own = load_texts(bundle)
+    assert len(set(texts.sent)) == len(texts) >= 150
+    assert all(text.partition(" ")[2] in own.sent for text in texts.sent)
+    assert texts.expected == Predictor(bundle.path, bundle.spec, bundle.target("cpu")).predict(texts.sent).labels
+    assert not set(texts.sent) & set(prepared_texts(bundle, load).sent)
+
+
+def test_no_more_texts_are_prepared_than_the_recipe_says(bundle: Bundle) -> None:
+    traffic = {"mix": "cache-busting", "distinct": 30}
+    assert len(prepared_texts(bundle, LoadTest.model_validate({"rate": 500.0, "traffic": traffic}))) == 30
+
+
+def test_another_version_brings_its_own_answers(bundle: Bundle, tmp_path: Path) -> None:
+    texts = prepared_texts(bundle, LoadTest(), versions={"7": bundle})
+    assert texts.expected_of(3, "7") == texts.by_version["7"][3] == texts.expected_of(3, "")
+    write_texts(texts, tmp_path / "texts.parquet")
+    assert load_texts(bundle, tmp_path / "texts.parquet") == texts

@@ -3,30 +3,35 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import psutil
 import pytest
 
 import serving
-from serving.runtime import MARKER, marked_processes
+from serving.server.envoy_admin import EnvoyAdmin
+from serving.server.runtime import MARKER, marked_processes
 from slipway.bundle import Bundle
-from slipway.recipe import Serve
+from slipway.recipe import Limits, Serve
 from tests.tiny_bundle import write_tiny_bundle
 
 OWNER = """
 import contextlib, json, sys
 from pathlib import Path
 import serving
-from serving.endpoint import sigterm_interrupts
+from serving.server.endpoint import sigterm_interrupts
 from slipway.recipe import Serve
 
-with serving.start(Path(sys.argv[1]), Serve(port=0, **json.loads(sys.argv[2]))) as endpoint:
+section = Serve.model_validate_json(json.dumps({"port": 0, **json.loads(sys.argv[2])}))
+with serving.start(Path(sys.argv[1]), section) as endpoint:
     with contextlib.suppress(KeyboardInterrupt), sigterm_interrupts():
         print(json.dumps({"address": endpoint.address, "runtime": str(endpoint.access_log.parent)}), flush=True)
         endpoint.wait()
@@ -46,8 +51,19 @@ def repository(bundle: Bundle) -> Path:
 
 @pytest.fixture(scope="session")
 def endpoint(repository: Path) -> Iterator[serving.Endpoint]:
-    with serving.start(repository, Serve(port=0, max_body_bytes=400_000)) as running:
+    # Tests send a hundred requests at once, on machines that are busy with others.
+    section = Serve(port=0, max_body_bytes=400_000, limits=Limits(slo_ms=10_000))
+    with serving.start(repository, section) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """Prometheus' own checker; in the Debian package `prometheus`."""
+    found = shutil.which("promtool")
+    if found is None:
+        pytest.skip("promtool is not installed")
+    return found
 
 
 @dataclass
@@ -71,6 +87,10 @@ class Owner:
                     found.append(process)
         return found
 
+    def active_requests(self) -> int:
+        """Requests that the front door has to answer yet."""
+        return EnvoyAdmin(self.runtime / "envoy.sock").traffic().requests
+
     def leftovers(self) -> list[str]:
         """What is there of the endpoint: processes, shared memory, files, its port."""
         found = [f"process {process.pid}" for process in marked_processes(self.runtime.name)]
@@ -83,15 +103,24 @@ class Owner:
 @pytest.fixture
 def own(repository: Path) -> Iterator[Callable[..., Owner]]:
     """Start an owner of an endpoint; whatever the test leaves of it is removed."""
+    with owners(repository) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def owners(repository: Path) -> Iterator[Callable[..., Owner]]:
+    """A function that starts owners of endpoints; whatever the block leaves of them is removed."""
     started: list[Owner] = []
 
-    def start(**settings: float) -> Owner:
+    def start(
+        served: Path = repository, environment: Mapping[str, str] = MappingProxyType({}), **settings: Any
+    ) -> Owner:
         process = subprocess.Popen(
-            [sys.executable, "-c", OWNER, str(repository), json.dumps(settings)],
+            [sys.executable, "-c", OWNER, str(served), json.dumps(settings)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={key: value for key, value in os.environ.items() if key != MARKER},
+            env={key: value for key, value in os.environ.items() if key != MARKER} | dict(environment),
         )
         assert process.stdout is not None
         line = process.stdout.readline()

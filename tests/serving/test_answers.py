@@ -12,7 +12,7 @@ import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
 import serving
-from serving.envoy import inference_body
+from serving.protocol import inference_body
 from slipway.bundle import EXPECTED, Bundle
 
 pytestmark = [pytest.mark.integration]
@@ -115,12 +115,19 @@ def test_bytes_that_are_not_utf8_are_an_invalid_argument_over_grpc(
         (b"hello", "not JSON"),
         (b"[]", "not JSON"),
         (b"null", "not JSON"),
-        (b'{"inputs":', "failed to parse"),
+        (b'{"inputs":', "not valid JSON: it ends too early"),
+        (b'{"inputs": [1,]}', "not valid JSON: something unexpected at byte 15"),
+        (b'{"inputs": [NaN]}', "unexpected at byte 13"),
+        (b'{"a": 01}', "unexpected at byte 8"),
+        (b'{"a": "\\x"}', "unexpected at byte 8"),
+        (b'{"a": "\n"}', "unexpected at byte 8"),
+        (b'{"a": 1} {}', "unexpected at byte 10"),
+        (b"{'a': 1}", "unexpected at byte 2"),
         (b"{}", "'inputs'"),
         (b'{"inputs":{}}', "array"),
         (b'{"a":' + b"[" * 100_000, "nested deeper than 64 levels"),
         (b'{"a":' * 50_000, "nested deeper than 64 levels"),
-        (b'{"a":"\\"' + b"[" * 100_000, "failed to parse"),
+        (b'{"a":"\\"' + b"[" * 100_000, "it ends too early"),
         (json.dumps(request_with(data=[1])).encode(), "string"),
         (json.dumps(request_with(shape=[-1, 1])).encode(), "shape"),
         (json.dumps(request_with(shape=[1])).encode(), "shape"),

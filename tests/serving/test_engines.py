@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import serving
-from serving.runtime import marked_processes
+from serving.server.runtime import marked_processes
 from slipway.bundle import EXPECTED, Bundle
 from slipway.predictor import Predictor
 from slipway.recipe import Serve

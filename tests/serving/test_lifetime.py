@@ -1,7 +1,6 @@
 """Nothing is left behind, whoever dies first; and what can be mended is."""
 
 import contextlib
-import json
 import signal
 import socket
 import subprocess
@@ -15,9 +14,9 @@ import psutil
 import pytest
 
 import serving
-from serving import runtime
-from serving.envoy import inference_body
-from serving.runtime import Runtime, marked_processes
+from serving.protocol import inference_body
+from serving.server import runtime
+from serving.server.runtime import Runtime, marked_processes
 from slipway.bundle import Bundle
 from slipway.errors import ArtifactError, ServingError
 from slipway.recipe import Serve
@@ -26,7 +25,12 @@ from tests.tiny_bundle import write_tiny_bundle
 
 pytestmark = [pytest.mark.integration]
 
-SUPERVISOR, TRITON, ENVOY, STUB = "serving.supervisor", "bin/tritonserver", "_bin/envoy", "triton_python_backend_stub"
+SUPERVISOR, TRITON, ENVOY, STUB = (
+    "serving.server.supervisor",
+    "bin/tritonserver",
+    "_bin/envoy",
+    "triton_python_backend_stub",
+)
 
 Own = Callable[..., Owner]
 
@@ -49,8 +53,10 @@ def test_a_killed_owner_leaves_nothing(own: Own) -> None:
 def test_an_owner_that_ends_while_starting_leaves_nothing(repository: Path, number: signal.Signals) -> None:
     process = subprocess.Popen([sys.executable, "-c", OWNER, str(repository), "{}"], stderr=subprocess.DEVNULL)
     try:
-        assert eventually(lambda: psutil.Process(process.pid).children())
-        [supervisor] = psutil.Process(process.pid).children()
+        owner = psutil.Process(process.pid)
+        # Between fork and exec a child has its parent's command line.
+        assert eventually(lambda: any(SUPERVISOR in child.cmdline() for child in owner.children()))
+        [supervisor] = owner.children()
         directory = Path(supervisor.cmdline()[-1])
         assert eventually(lambda: marked_processes(directory.name))
     finally:
@@ -59,15 +65,13 @@ def test_an_owner_that_ends_while_starting_leaves_nothing(repository: Path, numb
     assert eventually(lambda: not directory.exists() and not marked_processes(directory.name))
 
 
-@pytest.mark.parametrize("part", [SUPERVISOR, TRITON, ENVOY])
-def test_when_a_part_is_killed_the_owner_says_which_and_leaves_nothing(own: Own, part: str) -> None:
+def test_when_the_supervisor_is_killed_the_owner_says_so_and_leaves_nothing(own: Own) -> None:
     owner = own()
-    [victim] = owner.named(part)
+    [victim] = owner.named(SUPERVISOR)
     victim.kill()
     _, errors = owner.process.communicate(timeout=60)
     assert owner.process.returncode == 1
-    assert part.rpartition("/")[2].rpartition(".")[2] in errors
-    assert "SIGKILL" in errors
+    assert "the endpoint's supervisor was killed by SIGKILL" in errors
     assert owner.leftovers() == []
 
 
@@ -77,6 +81,9 @@ def test_when_owner_and_supervisor_are_killed_the_next_start_clears_what_they_le
     supervisor.suspend()
     owner.process.kill()
     supervisor.kill()
+    # Triton is dead before they are: an owner has a lot of memory to give back, and holds its lock meanwhile.
+    owner.process.wait()
+    assert eventually(lambda: not owner.named(SUPERVISOR))
     assert eventually(lambda: not owner.named(TRITON) and not owner.named(ENVOY))
     assert owner.runtime.exists()
     following = Runtime.create()
@@ -139,31 +146,24 @@ def test_a_model_that_hangs_is_a_504_and_is_replaced(own: Own) -> None:
         stub.suspend()
     url = f"http://{owner.address}/v2/models/tiny/infer"
     answer = httpx.post(url, json=inference_body("good"), timeout=30)
-    assert (answer.status_code, answer.json()) == (504, {"error": "no answer within 0.5 s"})
+    assert answer.status_code == 504
+    assert answer.json()["error"].startswith("no answer within 0.5 s")
     assert eventually(lambda: httpx.post(url, json=inference_body("good"), timeout=30).status_code == 200)
 
 
 def test_what_was_accepted_is_answered_before_the_end(own: Own) -> None:
     owner = own()
-    stubs = owner.named(STUB)
-    for stub in stubs:
-        stub.suspend()
+    [triton] = owner.named(TRITON)
+    triton.suspend()
     url = f"http://{owner.address}/v2/models/tiny/infer"
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(httpx.post, url, json=inference_body("good"), timeout=30)
-        assert eventually(lambda: '"http.front.downstream_rq_active":1' in active_requests(owner))
+        assert eventually(lambda: owner.active_requests() == 1)
         owner.process.send_signal(signal.SIGTERM)
         assert eventually(lambda: not is_accepting(owner.address))
-        for stub in stubs:
-            stub.resume()
+        triton.resume()
         assert answer.result().status_code == 200
     assert owner.process.wait(30) == 0
-
-
-def active_requests(owner: Owner) -> str:
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(owner.runtime / "envoy.sock"))) as admin:
-        stats = admin.get("http://envoy/stats?filter=downstream_rq_active&format=json").json()["stats"]
-    return json.dumps({one["name"]: one["value"] for one in stats}, separators=(",", ":"))
 
 
 def is_accepting(address: str) -> bool:
@@ -171,24 +171,6 @@ def is_accepting(address: str) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
         return True
     return False
-
-
-@pytest.mark.slow
-def test_a_model_that_keeps_dying_is_given_up_with_a_reason(own: Own) -> None:
-    owner = own()
-
-    def kill_the_model() -> bool:
-        for stub in owner.named(STUB):
-            with contextlib.suppress(psutil.Error):
-                stub.kill()
-        return owner.process.poll() is not None
-
-    assert eventually(kill_the_model, within=60)
-    _, errors = owner.process.communicate(timeout=30)
-    assert owner.process.returncode == 1
-    assert "model processes died" in errors
-    assert "giving up" in errors
-    assert owner.leftovers() == []
 
 
 def test_a_port_in_use_is_refused_in_one_line_before_anything_starts(repository: Path) -> None:

@@ -162,6 +162,22 @@ def test_inputs_depend_on_recipe_parents_and_outside_content(tmp_path: Path) -> 
     assert inputs_digest("export", {"budget": 1}, [parent]) in digests
 
 
+def test_inputs_depend_on_what_a_file_holds_and_not_on_where_it_lies() -> None:
+    def inputs(reference: str, content: str) -> str:
+        return inputs_digest("training", {"data": {"source": reference}}, [], assets={"data": content})
+
+    assert inputs("file:/here/table.csv", "1") == inputs("file:/elsewhere/table.csv", "1")
+    assert inputs("file:/here", "1") == inputs("file:/moved", "1")
+    others = {
+        inputs("file:/here/table.csv", "1"),
+        inputs("file:/here/table.csv", "2"),
+        inputs("file:/here/table.jsonl", "1"),
+        inputs("hub:org/table@1", "1"),
+        inputs("hub:org/table@2", "1"),
+    }
+    assert len(others) == 5
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""

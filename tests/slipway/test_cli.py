@@ -123,7 +123,9 @@ def test_a_wrong_option_is_told_like_a_wrong_field(exported_bundle: Artifact) ->
     assert_one_line(slipway("loadtest", exported_bundle.path, "--rate", "-5"), "--rate", "greater than 0")
     assert_one_line(slipway("loadtest", exported_bundle.path, "--slo", "p99"), "--slo", "NAME=LIMIT")
     assert_one_line(
-        slipway("loadtest", exported_bundle.path, "--slo", "p98=3"), "p98", "p50_ms, p95_ms, p99_ms, error_rate"
+        slipway("loadtest", exported_bundle.path, "--slo", "p98=3"),
+        "p98",
+        "p50_ms, p95_ms, p99_ms, p999_ms, error_rate",
     )
     assert_one_line(
         slipway("loadtest", exported_bundle.path, "--protocol", "grpc", "--protocol", "grpc"), "error: protocols names"

@@ -232,17 +232,6 @@ def test_padding_never_goes_beyond_what_the_model_takes(bundle: Bundle) -> None:
     assert encode(["the"])["input_ids"].shape == (1, 48)
 
 
-def test_rows_that_run_together_are_of_similar_length_and_bounded_memory(bundle: Bundle) -> None:
-    predictor = Predictor(bundle.path, bundle.spec, bundle.target("cpu"))
-    lengths = [*range(3, MAX_TOKENS + 1)] * 40
-    groups = list(predictor._batches(lengths))
-    assert sorted(row for rows in groups for row in rows) == list(range(len(lengths)))
-    for rows in groups:
-        longest, shortest = max(lengths[row] for row in rows), min(lengths[row] for row in rows)
-        assert len(rows) * longest <= 4096
-        assert shortest >= 0.8 * longest
-
-
 def test_only_the_engine_that_a_bundle_names_is_imported(bundle: Bundle) -> None:
     code = (
         "import sys; from pathlib import Path; from slipway.bundle import Bundle\n"

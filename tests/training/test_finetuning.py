@@ -54,6 +54,13 @@ def test_the_stored_logits_are_those_of_the_stored_weights_on_the_stored_rows(
     assert np.mean(right) == pytest.approx(tiny_checkpoint.json("metrics.json")["after"]["test"]["accuracy"])
 
 
+def test_a_model_that_learned_nothing_is_said_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Steps so large that the weights are thrown about until every text gets the same label.
+    train = "{epochs: 1, batch_size: 24, learning_rate: 0.9, max_tokens: 32, precision: fp32}"
+    training.train(load_recipe(write_tiny_recipe(tmp_path, train=train)), tmp_path / "run" / "checkpoint")
+    assert "learned nothing" in capsys.readouterr().err
+
+
 def test_where_the_last_step_led_is_considered_too(tmp_path: Path) -> None:
     # 14 steps an epoch: not a multiple of the 4 steps between evaluations.
     train = (
@@ -84,6 +91,18 @@ def test_the_same_seed_gives_the_same_weights(tiny_recipe: Path, tiny_checkpoint
     assert weights_of(again.path).keys() == weights_of(tiny_checkpoint.path).keys()
     for name, values in weights_of(tiny_checkpoint.path).items():
         np.testing.assert_array_equal(weights_of(again.path)[name], values)
+
+
+def test_a_folder_that_was_moved_is_not_trained_again_and_one_that_changed_is(tmp_path: Path) -> None:
+    here, moved = tmp_path / "here", tmp_path / "moved"
+    here.mkdir()
+    recipe = write_tiny_recipe(here)
+    before = training.training_inputs(load_recipe(recipe))
+    here.rename(moved)
+    assert training.training_inputs(load_recipe(moved / recipe.name)) == before
+    with (moved / "reviews.csv").open("a") as table:
+        table.write("good,1\n")
+    assert training.training_inputs(load_recipe(moved / recipe.name)) != before
 
 
 def test_the_best_weights_are_restored_after_stopping_early(tmp_path: Path) -> None:
@@ -160,6 +179,19 @@ def test_frozen_embeddings_stay_those_of_the_base(tmp_path: Path) -> None:
     )
     layer = "encoder.layer.0.output.dense.weight"
     assert not np.array_equal(after[f"bert.{layer}"], before[layer])
+
+
+def test_a_tokenizer_may_give_more_than_the_model_takes(tmp_path: Path) -> None:
+    from transformers import DistilBertConfig, DistilBertModel
+
+    recipe = load_recipe(write_tiny_recipe(tmp_path))
+    folder = Path(recipe.base.model.removeprefix("file:"))
+    words = json.loads((folder / "config.json").read_text())["vocab_size"]
+    DistilBertModel(DistilBertConfig(vocab_size=words, dim=32, hidden_dim=64, n_layers=1, n_heads=2)).save_pretrained(
+        folder
+    )
+    base = load_base(recipe.base, "sequence-classification", ["a", "b"], 32, seed=0)
+    assert base.tokenizer.model_input_names == ["input_ids", "attention_mask"]
 
 
 def test_more_tokens_than_the_base_takes_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""The autoscaling settings of a deployment, as the chart's `values.yaml` has them under `autoscaling`.
+
+autoscaling:
+  minReplicas: 2
+  maxReplicas: 20
+  targets: {inFlight: 4, queueMs: 10}      # averages per pod; the larger demand decides
+  behavior:                                 # as in autoscaling/v2; what is left out has the API's defaults
+    scaleUp: {stabilizationWindowSeconds: 0, policies: [{type: Percent, value: 100, periodSeconds: 30}]}
+    scaleDown: {stabilizationWindowSeconds: 300, policies: [{type: Percent, value: 25, periodSeconds: 60}]}
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from autoscaling.hpa import DEFAULT_DOWN, DEFAULT_UP, Autoscaler, Behavior, ScalingPolicy, ScalingRules
+from autoscaling.policies import ByMetrics
+from slipway.errors import SlipwayError
+
+_SIGNALS = {"inFlight": "in_flight", "queueMs": "queue_ms", "busyInstances": "busy_instances"}
+
+
+class _Values(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PolicyValues(_Values):
+    """One policy of a direction."""
+
+    type: Literal["Pods", "Percent"]
+    value: Annotated[int, Field(gt=0)]
+    periodSeconds: Annotated[int, Field(gt=0, le=1800)]  # noqa: N815
+
+
+class RuleValues(_Values):
+    """One direction."""
+
+    stabilizationWindowSeconds: Annotated[int, Field(ge=0, le=3600)] | None = None  # noqa: N815
+    policies: Annotated[list[PolicyValues], Field(min_length=1)] | None = None
+    selectPolicy: Literal["Max", "Min", "Disabled"] = "Max"  # noqa: N815
+    tolerance: Annotated[float, Field(ge=0)] = 0.1
+
+    def rules(self, default: ScalingRules) -> ScalingRules:
+        """With the API's defaults where nothing is said."""
+        window = self.stabilizationWindowSeconds
+        return ScalingRules(
+            default.stabilization_s if window is None else window,
+            tuple(ScalingPolicy(each.type, each.value, each.periodSeconds) for each in self.policies)
+            if self.policies
+            else default.policies,
+            self.selectPolicy,
+            self.tolerance,
+        )
+
+
+class BehaviorValues(_Values):
+    """Both directions."""
+
+    scaleUp: RuleValues = RuleValues()  # noqa: N815
+    scaleDown: RuleValues = RuleValues()  # noqa: N815
+
+
+class AutoscalingValues(_Values):
+    """Everything under `autoscaling` that decides about replicas."""
+
+    minReplicas: Annotated[int, Field(ge=0)] = 2  # noqa: N815
+    maxReplicas: Annotated[int, Field(ge=1)] = 20  # noqa: N815
+    targets: dict[Literal["inFlight", "queueMs", "busyInstances"], Annotated[float, Field(gt=0)]]
+    behavior: BehaviorValues = BehaviorValues()
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "AutoscalingValues":
+        if self.minReplicas > self.maxReplicas:
+            raise ValueError(f"minReplicas {self.minReplicas} is more than maxReplicas {self.maxReplicas}")
+        if not self.targets:
+            raise ValueError("targets needs at least one signal")
+        return self
+
+    def policy(self) -> ByMetrics:
+        """An autoscaler with these settings that has seen nothing yet."""
+        behavior = Behavior(self.behavior.scaleUp.rules(DEFAULT_UP), self.behavior.scaleDown.rules(DEFAULT_DOWN))
+        targets = {_SIGNALS[name]: value for name, value in self.targets.items()}
+        return ByMetrics(Autoscaler(self.minReplicas, self.maxReplicas, behavior), targets, name="autoscaler")
+
+
+def defaults(instances: int) -> AutoscalingValues:
+    """What the chart sets for a replica of so many model instances, if nothing is said.
+
+    Two signals, because neither does alone (`docs/autoscaling.md` has figures): how busy the instances are sizes the
+    workload while its queues are short; requests in flight tell how much is missing when they are not.
+    """
+    return AutoscalingValues(
+        targets={"busyInstances": 0.7 * instances, "inFlight": 2.0 * instances},
+        behavior=BehaviorValues(
+            scaleUp=RuleValues(
+                policies=[
+                    PolicyValues(type="Percent", value=100, periodSeconds=30),
+                    PolicyValues(type="Pods", value=4, periodSeconds=30),
+                ]
+            ),
+            scaleDown=RuleValues(policies=[PolicyValues(type="Percent", value=25, periodSeconds=60)]),
+        ),
+    )
+
+
+def read_values(path: Path | None, instances: int) -> AutoscalingValues:
+    """The settings under `autoscaling` of a values file; `defaults` without one or for what it leaves out.
+
+    Raises `SlipwayError` that names the key.
+    """
+    if path is None:
+        return defaults(instances)
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SlipwayError(f"{path} can't be read as values: {error}") from error
+    given = (found or {}).get("autoscaling", {}) if isinstance(found, dict) or found is None else None
+    if not isinstance(given, dict):
+        raise SlipwayError(f"{path}: autoscaling must be a mapping.")
+    kept = {name: value for name, value in given.items() if name in AutoscalingValues.model_fields}
+    try:
+        return AutoscalingValues.model_validate(defaults(instances).model_dump() | kept)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in ("autoscaling", *first["loc"]))
+        raise SlipwayError(f"{path}: {where}: {first['msg']}; it is {first['input']!r}.") from error

@@ -1,0 +1,75 @@
+"""Traffic as it is written on a command line: a shape with its rates, or a file of recorded arrivals.
+
+constant:500        500 requests/s
+ramp:200..5000      up in the first half, then level
+spike:500..4000     five minutes at the higher rate after a third of the time
+diurnal:200..5000   a day as a sine, its low point at midnight
+arrivals.csv        one column of times in seconds or of ISO timestamps: Parquet, CSV or JSON lines
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from autoscaling.traffic import Traffic, constant, diurnal, ramp, recorded, spike
+from slipway.errors import SlipwayError
+
+_SHAPE = re.compile(r"([a-z]+):([0-9.e]+?)(?:\.\.([0-9.e]+))?")
+_MOST_SECONDS = 7 * 86_400
+
+
+def parse_traffic(text: str, duration_s: int) -> Traffic:
+    """The traffic that `text` says; raises `SlipwayError` with what is allowed."""
+    if not 0 < duration_s <= _MOST_SECONDS:
+        raise SlipwayError(f"a traffic of {duration_s} s can't be planned for; up to a week can.")
+    match = _SHAPE.fullmatch(text)
+    if match is None:
+        return _read(Path(text))
+    name, low, high = match.groups()
+    try:
+        rates = [float(rate) for rate in (low, high) if rate is not None]
+    except ValueError:
+        raise SlipwayError(f"--traffic {text}: the rates must be numbers, as in ramp:200..5000.") from None
+    if name == "constant" and len(rates) == 1:
+        return constant(rates[0], duration_s)
+    shapes: dict[str, Callable[[float, float, int], Traffic]] = {"ramp": ramp, "spike": spike, "diurnal": diurnal}
+    if len(rates) == 2 and name in shapes:
+        return shapes[name](rates[0], rates[1], duration_s)
+    raise SlipwayError(
+        f"--traffic {text} is no traffic; allowed: constant:RATE, ramp:FROM..TO, spike:BASE..PEAK, diurnal:LOW..HIGH, "
+        "or a file of recorded arrival times."
+    )
+
+
+def _read(path: Path) -> Traffic:
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.json
+    import pyarrow.parquet
+
+    readers = {".parquet": pa.parquet.read_table, ".csv": pa.csv.read_csv, ".jsonl": pa.json.read_json}
+    if path.suffix not in readers:
+        raise SlipwayError(f"--traffic {path}: a file of arrivals ends in {', '.join(readers)}.")
+    if not path.is_file():
+        raise SlipwayError(f"--traffic {path}: there is no such file.")
+    try:
+        table = readers[path.suffix](path)
+        column = table.column(0)
+        if pa.types.is_string(column.type):
+            column = column.cast(pa.timestamp("us"))
+        if pa.types.is_timestamp(column.type):
+            times = column.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy() / 1e6
+        else:
+            times = column.cast(pa.float64()).to_numpy()
+        traffic = recorded(np.asarray(times), name=path.name)
+    except (pa.ArrowException, ValueError, IndexError) as error:
+        raise SlipwayError(
+            f"--traffic {path}: its first column must be times, in seconds or as ISO timestamps: {error}"
+        ) from error
+    if len(traffic) > _MOST_SECONDS:
+        raise SlipwayError(
+            f"--traffic {path}: {len(traffic) / 86_400:.1f} days are too long; up to a week can be planned."
+        )
+    return traffic

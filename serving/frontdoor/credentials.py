@@ -1,0 +1,199 @@
+"""The files that credentials are in: API keys, JWKS, certificates. Read, checked, and noticed when they change.
+
+A file of keys is JSON, written by `slipway keys` and readable by its owner only:
+
+    {"keys": [{"id": "web-shop", "sha256": "…", "scopes": ["predict:reviews"], "created": "…", "expires": "…"}]}
+
+It has no key in it. A key is shown once, when it is made: `slw_` and 160 random bits.
+"""
+
+import base64
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from serving.frontdoor.door import FrontDoor
+from slipway.errors import ServingError
+
+PREFIX = "slw_"
+
+_RANDOM_BYTES = 20
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_SCOPE = re.compile(r"(predict|admin):([A-Za-z][A-Za-z0-9_-]{0,62}|\*)")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is kept of a key."""
+
+    id: str
+    sha256: str
+    """Of the whole key, in hexadecimal."""
+    scopes: tuple[str, ...]
+    """`predict:MODEL` or `admin:MODEL`; `*` for any model."""
+    created: str
+    expires: str | None = None
+    """Both are times in UTC, ISO 8601."""
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise ServingError(f"key id {self.id!r}: letters, digits, dots, dashes and underscores, at most 63.")
+        if not _SHA256.fullmatch(self.sha256):
+            raise ServingError(f"key {self.id}: sha256 must be 64 hexadecimal digits.")
+        if not self.scopes:
+            raise ServingError(f"key {self.id}: give it a scope, such as predict:MODEL.")
+        for scope in self.scopes:
+            if not _SCOPE.fullmatch(scope):
+                raise ServingError(
+                    f"key {self.id}: scope {scope!r} is not predict:MODEL or admin:MODEL (* for any model)."
+                )
+        if self.expires is not None:
+            _seconds_of(self.id, self.expires)
+
+    @property
+    def expires_at(self) -> int:
+        """Unix seconds; 0: never."""
+        return _seconds_of(self.id, self.expires) if self.expires else 0
+
+    def grants(self, scope: str, model: str) -> bool:
+        """Whether it may do `scope` ("predict" or "admin") with `model`."""
+        return f"{scope}:{model}" in self.scopes or f"{scope}:*" in self.scopes
+
+
+def new_key(
+    file: Path, key_id: str, scopes: Sequence[str], *, valid_for: datetime.timedelta | None = None
+) -> tuple[Key, str]:
+    """Add a key to `file`, which is made if it isn't there; returns what is kept and the key itself.
+
+    Raises `ServingError` if the id is taken or a scope is none.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    text = PREFIX + base64.b32encode(secrets.token_bytes(_RANDOM_BYTES)).decode().lower()
+    expires = _iso(now + valid_for) if valid_for is not None else None
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    key = Key(key_id, digest, tuple(scopes), created=_iso(now), expires=expires)
+    with _exclusively(file):
+        keys = read_keys(file) if file.exists() else ()
+        if any(other.id == key_id for other in keys):
+            raise ServingError(f"{file} already has a key {key_id!r}; revoke it first, or choose another id.")
+        _write_keys(file, (*keys, key))
+    return key, text
+
+
+def revoke_key(file: Path, key_id: str) -> None:
+    """Remove a key from `file`; raises `ServingError` if it isn't there."""
+    with _exclusively(file):
+        keys = read_keys(file)
+        left = tuple(key for key in keys if key.id != key_id)
+        if len(left) == len(keys):
+            known = ", ".join(key.id for key in keys) or "none"
+            raise ServingError(f"{file} has no key {key_id!r}; it has: {known}.")
+        _write_keys(file, left)
+
+
+def read_keys(file: Path) -> tuple[Key, ...]:
+    """The keys of `file`; raises `ServingError` if it can't be read or has the same id or key twice."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))["keys"]
+        keys = tuple(Key(**{**row, "scopes": tuple(row["scopes"])}) for row in rows)
+    except OSError as error:
+        raise ServingError(f"the keys can't be read: {file}: {error.strerror}; make one: slipway keys new.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ServingError(f"{file} is not a file of keys as `slipway keys new` writes it: {error}.") from error
+    for name in ("id", "sha256"):
+        values = [getattr(key, name) for key in keys]
+        if len(set(values)) != len(values):
+            raise ServingError(f"{file} has the same {name} twice.")
+    return keys
+
+
+def read_jwks(file: Path) -> str:
+    """The JWKS in `file`, as JSON; raises `ServingError` if it has no public keys, or any that must stay secret."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        found = json.loads(text)["keys"]
+        kinds = [key["kty"] for key in found]
+    except OSError as error:
+        raise ServingError(f"the JWKS can't be read: {file}: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ServingError(f"{file} is not a JSON Web Key Set (RFC 7517): {error}.") from error
+    if not kinds:
+        raise ServingError(f"{file} has no keys, so that no token would be accepted.")
+    if "oct" in kinds or any("d" in key for key in found):
+        raise ServingError(f"{file} has a secret in it; an endpoint needs public keys only (RSA, EC or OKP).")
+    return text
+
+
+def fingerprint(door: FrontDoor) -> Fingerprint:
+    """What the files of credentials look like from outside, for `changed`; costs a `stat` for each."""
+    auth, tls = door.auth, door.tls
+    files = [
+        auth.keys if auth else None,
+        auth.jwks if auth else None,
+        *((tls.certificate, tls.key, tls.client_ca) if tls else ()),
+    ]
+    seen = []
+    for file in filter(None, files):
+        with contextlib.suppress(OSError):
+            found = file.stat()
+            seen.append((str(file), found.st_mtime_ns, found.st_size, found.st_ino))
+    return tuple(seen)
+
+
+def changed(door: FrontDoor, since: Fingerprint) -> bool:
+    """Whether a file of credentials was written after `since`; then `write_configuration` has to be called again."""
+    return fingerprint(door) != since
+
+
+def _write_keys(file: Path, keys: Sequence[Key]) -> None:
+    """At once or not at all: the endpoint may read it at any moment."""
+    text = json.dumps({"keys": [asdict(key) for key in keys]}, indent=2) + "\n"
+    number, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with os.fdopen(number, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _exclusively(file: Path) -> Iterator[None]:
+    """Keep two `slipway keys` from losing each other's key; the directory is locked, as the file is replaced."""
+    import fcntl
+
+    try:
+        directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ServingError(f"{file.parent}: {error.strerror}.") from error
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
+def _iso(time: datetime.datetime) -> str:
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _seconds_of(key_id: str, text: str | None) -> int:
+    try:
+        found = datetime.datetime.fromisoformat(text or "")
+    except (ValueError, TypeError) as error:
+        raise ServingError(f"key {key_id}: {text!r} is not a time such as 2030-01-31T12:00:00Z.") from error
+    if found.tzinfo is None:
+        raise ServingError(f"key {key_id}: {text!r} needs a time zone, such as Z.")
+    return int(found.timestamp())

@@ -1,0 +1,108 @@
+"""The last step of the `ensemble` layout: the encoder's logits to labels, scores and whatever else was asked for."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from serving.model.incoming import about_request, read_top_k
+from serving.model.observation import Answered, Refusal, Request
+from serving.model.outputs import Decoder
+from serving.model.refusals import RefusedError, refusal_response
+from serving.model.reporting import Reporter
+from serving.model.settings import load
+from serving.model.tokenize import FIRST, NEW_TOKENS, SOURCE
+from serving.protocol import LOGITS, TRUNCATED
+from slipway.bundle import BundleSpec
+from slipway.predictor import FloatArray, Work
+from slipway.tasks import get_task
+
+
+class TritonPythonModel:
+    """Triton's Python backend makes one of these for each instance."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load what the bundle says of its labels."""
+        import triton_python_backend_utils
+
+        self._triton = triton_python_backend_utils
+        loaded = load(args)
+        self._spec = loaded.spec
+        self._decoder = Decoder(loaded.spec)
+        self._reporter = Reporter(self._triton, loaded)
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """One response for each request."""
+        started = time.time()
+        answered: list[Answered] = []
+        refused: list[tuple[Request, Refusal]] = []
+        responses = [self._respond(request, answered, refused) for request in requests]
+        self._reporter.executed(started, started, started, Work(), answered, refused)
+        return responses
+
+    def finalize(self) -> None:
+        """Triton unloads the model."""
+        self._reporter.close()
+
+    def _respond(self, request: Any, answered: list[Answered], refused: list[tuple[Request, Refusal]]) -> Any:
+        triton, about = self._triton, Request()
+        try:
+            parameters, about = about_request(request)
+            top_k = read_top_k(parameters, len(self._decoder.labels))
+            columns = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+            texts = _Texts(columns)
+            logits = texts.merged(columns[LOGITS], self._spec)
+            answer = self._decoder.answer(logits, texts.truncated, top_k)
+            tensors = self._decoder.tensors(triton, answer, request.requested_output_names())
+        except RefusedError as error:
+            refused.append((about, error.kind))
+            return refusal_response(triton, error)
+        # One request's failure must not become its neighbours'.
+        except Exception as error:
+            refused.append((about, "internal"))
+            return refusal_response(
+                triton, RefusedError("internal", f"the answer can't be made: {type(error).__name__}")
+            )
+        answered.append(Answered(about, texts.sources, *self._decoder.told(answer), texts.truncated, texts.windows))
+        return triton.InferenceResponse(output_tensors=tensors)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """A request's texts in the rows of the encoder, by what `tokenize` sent along."""
+
+    columns: dict[str, Any]
+
+    @property
+    def _starts(self) -> Any:
+        return np.flatnonzero(self.columns[FIRST][:, 0])
+
+    @property
+    def truncated(self) -> list[bool]:
+        found: list[bool] = self.columns[TRUNCATED][self._starts, 0].tolist()
+        return found
+
+    @property
+    def sources(self) -> list[str]:
+        return [text.decode() for text in self.columns[SOURCE][self._starts, 0]]
+
+    @property
+    def windows(self) -> list[int]:
+        found: list[int] = np.diff([*self._starts, len(self.columns[FIRST])]).tolist()
+        return found
+
+    def merged(self, logits: FloatArray, spec: BundleSpec) -> FloatArray:
+        """`[texts, labels]` of `[windows, labels]`."""
+        starts = self._starts
+        if len(starts) == len(logits):
+            return logits
+        task, new = get_task(spec.task), self.columns[NEW_TOKENS][:, 0]
+        ends = [*starts[1:], len(logits)]
+        return np.stack(
+            [
+                task.merge(logits[start:end], new[start:end].tolist(), spec.temperature)
+                for start, end in zip(starts, ends, strict=True)
+            ]
+        )

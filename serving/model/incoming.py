@@ -1,0 +1,143 @@
+"""A request of Triton's, read and checked: texts, `top_k`, and what the front door told in its headers.
+
+What is wrong with a request is the request's own failure, with the row that is at fault; its neighbours in the same
+call are answered. Whoever has gone or has stopped waiting costs no inference.
+"""
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from serving.model.observation import Request
+from serving.model.refusals import RefusedError
+from serving.protocol import ARRIVED, DEADLINE, INPUT, REQUEST_ID, TOP_K, TRACEPARENT
+
+_NO_PARAMETERS = ("", "{}")
+_WORTH_ASKING_S = 0.02
+"""A caller who has waited less than this is taken to be there still: to ask costs a message to Triton and back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request that can be answered, or why it can't."""
+
+    about: Request
+    texts: Sequence[str] = ()
+    top_k: int = 1
+    refusal: RefusedError | None = None
+
+
+def read(triton: Any, request: Any, labels: int) -> Incoming:
+    """What a Triton request asks of a model with so many labels; never raises."""
+    about = Request()
+    try:
+        parameters, about = about_request(request)
+        require_awaited(request, about, time.time())
+        tensor = triton.get_input_tensor_by_name(request, INPUT)
+        return Incoming(about, read_texts(tensor.as_numpy()), read_top_k(parameters, labels))
+    except RefusedError as error:
+        return Incoming(about, refusal=error)
+    # One request's failure must not become its neighbours'.
+    except Exception as error:
+        return Incoming(about, refusal=RefusedError("internal", f"the request can't be read: {type(error).__name__}"))
+
+
+def about_request(request: Any) -> tuple[dict[str, Any], Request]:
+    """Parameters of a Triton request, their names in lower case, and what they say about it."""
+    written = request.parameters()
+    if written in _NO_PARAMETERS:
+        return {}, Request(id=request.request_id())
+    parameters = {name.lower(): value for name, value in json.loads(written).items()}
+    return parameters, Request(
+        id=str(parameters.get(REQUEST_ID) or request.request_id()),
+        arrived_s=_moment(parameters.get(ARRIVED)),
+        deadline_s=_moment(parameters.get(DEADLINE)),
+        traceparent=_traceparent(request, str(parameters.get(TRACEPARENT, ""))),
+    )
+
+
+def _traceparent(request: Any, header: str) -> str:
+    """The span that the model's are in: Triton's for this model, where it traces; otherwise the header's."""
+    if not header:
+        return ""
+    context = request.trace().get_context()
+    return str(json.loads(context).get(TRACEPARENT, header)) if context else header
+
+
+def too_late(about: Request, now: float) -> RefusedError | None:
+    """A refusal if the deadline has passed."""
+    if 0 < about.deadline_s <= now:
+        return RefusedError("deadline", "the deadline passed before the model could begin; allow more time")
+    return None
+
+
+def require_awaited(request: Any, about: Request, now: float) -> None:
+    """Raise `RefusedError` if the deadline has passed or the caller is gone."""
+    if 0 < about.deadline_s <= now:
+        raise RefusedError(
+            "deadline",
+            "the deadline passed before the model could begin; allow more time",
+        )
+    if about.arrived_s and now - about.arrived_s > _WORTH_ASKING_S and request.is_cancelled():
+        raise RefusedError("cancelled", "the caller has gone")
+
+
+def read_texts(tensor: npt.NDArray[Any]) -> list[str]:
+    """The texts of a BYTES tensor `[rows, 1]`.
+
+    Raises `RefusedError` for a row that is not UTF-8 or has nothing in it to classify.
+    """
+    if tensor.ndim != 2 or tensor.shape[1] != 1:
+        raise _bad_text(f"input '{INPUT}' has shape {list(tensor.shape)}; it must be [rows, 1], one text a row")
+    texts = []
+    for row, value in enumerate(tensor[:, 0]):
+        if not isinstance(value, bytes):
+            raise _bad_text(f"row {row}: input '{INPUT}' must be of type BYTES")
+        try:
+            text = value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise _bad_text(
+                f"row {row}: the text is not valid UTF-8 (byte {error.start} is 0x{value[error.start]:02x}); "
+                "encode it as UTF-8"
+            ) from None
+        if not text or text.isspace():
+            raise _bad_text(f"row {row}: the text is {'blank' if text else 'empty'}; send at least one word")
+        texts.append(text)
+    return texts
+
+
+def read_top_k(parameters: dict[str, Any], labels: int) -> int:
+    """How many labels are wanted; raises `RefusedError` if that is not a number from 1 to `labels`."""
+    wanted = parameters.get(TOP_K, 1)
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or not 1 <= wanted <= labels:
+        raise RefusedError(
+            "bad_parameter",
+            f"parameter '{TOP_K}' is {_shown(wanted)}; it must be a whole number from 1 to {labels}, "
+            "the number of labels",
+        )
+    return wanted
+
+
+def _bad_text(message: str) -> RefusedError:
+    return RefusedError("bad_text", message)
+
+
+def _moment(value: Any) -> float:
+    """Seconds that a header tells; 0, which is "unknown", for anything that is no moment."""
+    if value is None:
+        return 0.0
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        return 0.0
+    return seconds if 0 < seconds < math.inf else 0.0
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"

@@ -1,0 +1,132 @@
+"""`slipway deploy …`: what a deployment takes, before there is one."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slipway.errors import EXIT_SLO_MISSED, SlipwayError
+from slipway.progress import progress, say
+from slipway.quantities import Milliseconds, Seconds
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.group()
+def deploy() -> None:
+    """What a deployment takes, before there is one."""
+
+
+@deploy.command()
+@click.option(
+    "--traffic",
+    required=True,
+    metavar="SHAPE",
+    help="constant:500, ramp:200..5000, spike:500..4000, diurnal:200..5000, or a file of arrival times.",
+)
+@click.option(
+    "--duration", type=Seconds(), default=3600.0, help="Of the traffic; 1h unless told. A day for diurnal: 24h."
+)
+@click.option(
+    "--service", "service_ms", type=Milliseconds(), required=True, help="Time of a request in a model instance."
+)
+@click.option("--instances", type=click.IntRange(1), default=1, show_default=True, help="Model instances of a replica.")
+@click.option(
+    "--variation",
+    type=click.FloatRange(0, 10),
+    default=0.5,
+    show_default=True,
+    help="Standard deviation of the service time over its mean.",
+)
+@click.option(
+    "--max-in-flight",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Requests that a replica holds; more are refused.",
+)
+@click.option("--slo", "slo_ms", type=Milliseconds(), required=True, help="Latency that the objective is about.")
+@click.option(
+    "--percent",
+    type=click.FloatRange(50, 100, max_open=True),
+    default=99.0,
+    show_default=True,
+    help="Of all requests that must be within it.",
+)
+@click.option(
+    "--pending", "pending_s", type=Seconds(), default=10.0, help="From asking for a pod to its start; 10s unless told."
+)
+@click.option(
+    "--starting",
+    "starting_s",
+    type=Seconds(),
+    default=20.0,
+    help="From its start to its first answer; 20s unless told.",
+)
+@click.option("--values", type=_FILE, help="YAML file with the chart's values; the chart's own defaults without.")
+@click.option("--price", type=click.FloatRange(0), help="Of a replica for an hour.")
+@click.option("--seed", type=int, default=0, help="Of the arrivals.")
+@click.option("--out", type=_FILE, help="Folder for plan.json and plan.svg.")
+def plan(**options: Any) -> int:
+    """Simulate the autoscaler under a traffic: does the objective hold, with how many replicas?
+
+    Exit code 2 if it doesn't.
+    """
+    from rich.console import Console
+
+    from autoscaling import report
+    from autoscaling.plan import Objective, make_plan
+    from autoscaling.pods import Startup
+    from autoscaling.queueing import Service
+    from autoscaling.settings import read_values
+    from autoscaling.traffic_argument import parse_traffic
+
+    traffic = parse_traffic(options["traffic"], int(options["duration"]))
+    values = read_values(options["values"], options["instances"])
+    try:
+        service = Service(
+            options["service_ms"],
+            instances=options["instances"],
+            variation=options["variation"],
+            max_in_flight=options["max_in_flight"],
+        )
+        objective = Objective(options["slo_ms"], options["percent"])
+        with progress(f"Simulating {traffic.name} traffic"):
+            made = make_plan(
+                traffic,
+                service,
+                values,
+                objective,
+                Startup(options["pending_s"], options["starting_s"]),
+                seed=options["seed"],
+            )
+    except ValueError as error:
+        raise SlipwayError(f"{error}.") from error
+    shown = Console(highlight=False)
+    # A file has no width: what is cut off there can't be widened.
+    console = shown if shown.is_terminal else Console(highlight=False, width=160)
+    console.print(report.outcomes_table(made, options["price"]))
+    console.print(report.growth_table(made, values))
+    if options["out"] is not None:
+        _write(options["out"], made)
+    say(report.sentence(made))
+    return 0 if made.holds else EXIT_SLO_MISSED
+
+
+def _write(out: Path, made: Any) -> None:
+    from autoscaling.plot import plan_plot
+    from slipway.report.plots import standalone
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "plan.svg").write_text(standalone(plan_plot(made)), encoding="utf-8")
+    content = {
+        "traffic": made.traffic.name,
+        "objective": asdict(made.objective),
+        "capacity_per_replica": made.capacity,
+        "holds": made.holds,
+        "outcomes": [asdict(outcome) for outcome in made.outcomes],
+    }
+    (out / "plan.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    click.echo(out)
