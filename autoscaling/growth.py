@@ -1,29 +1,30 @@
 """Growth on paper: what a rate takes up to a million requests/s, and which documented limit it meets first.
 
-The limits are of things around the replicas, which a simulation of queues doesn't see. Each names its source; where a
-cluster has other ones, the thresholds are fields.
+The limits are of things around the replicas, which a simulation of queues doesn't see; each names its source. A node is
+taken to hold one replica, as a replica with a GPU does.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoscaling.hpa import SYNC_PERIOD_S, ScalingRules
+from autoscaling.hpa import (
+    DEFAULT_DOWN,
+    SYNC_PERIOD_S,
+    Autoscaler,
+    Behavior,
+    ExternalAverage,
+    Pod,
+    ScalingRules,
+)
 
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What the replicas stand in."""
-
-    replicas_per_node: int = 1
-    series_per_replica: int = 400
-    """Time series that a scrape of one replica gives."""
-    scrape_s: float = 15.0
-    request_bytes: int = 1500
-    """Request and answer on the wire, headers included."""
-    image_bytes: float = 1.5e9
-    gateway_rate_per_core: float = 5000.0
-    """Requests/s of a gateway with TLS on one core; Envoy with small bodies and logs on."""
+_SERIES_PER_REPLICA = 400
+"""Time series that a scrape of one replica gives."""
+_SCRAPE_S = 15.0
+_REQUEST_BYTES = 1500
+"""Request and answer on the wire, headers included."""
+_GATEWAY_RATE_PER_CORE = 5000.0
+"""Requests/s of a gateway with TLS on one core; Envoy with small bodies and logs on."""
 
 
 @dataclass(frozen=True)
@@ -58,49 +59,36 @@ class Size:
 
     rate: float
     replicas: int
-    nodes: int
     gateway_cores: int
     samples_per_s: float
     bytes_per_s: float
-    pull_bytes: float
-    """If every node pulls the image once."""
     minutes_to_grow: float
     """For the autoscaler's policies to get here from its least replicas, with pods that start at once."""
     beyond: Sequence[str]
     """Limits that are passed."""
 
 
-def sizes(
-    rates: Sequence[float],
-    capacity: float,
-    *,
-    headroom: float,
-    least: int,
-    rules: ScalingRules,
-    around: Surroundings,
-) -> list[Size]:
-    """For each of `rates`; `headroom` is the share of its `capacity` that a replica is kept at."""
+def sizes(rates: Sequence[float], capacity: float, *, headroom: float, least: int, rules: ScalingRules) -> list[Size]:
+    """For each of `rates`; `headroom` is the share of its `capacity`, requests/s, that a replica is kept at."""
     found = []
     for rate in rates:
         replicas = max(least, math.ceil(rate / (capacity * headroom)))
-        nodes = math.ceil(replicas / around.replicas_per_node)
-        samples = replicas * around.series_per_replica / around.scrape_s
+        samples = replicas * _SERIES_PER_REPLICA / _SCRAPE_S
+        bandwidth = rate * _REQUEST_BYTES
         amounts = {
             "pods": replicas,
-            "nodes": nodes,
+            "nodes": replicas,
             "endpoints": replicas,
             "samples": samples,
-            "bandwidth": rate * around.request_bytes,
+            "bandwidth": bandwidth,
         }
         found.append(
             Size(
                 rate=rate,
                 replicas=replicas,
-                nodes=nodes,
-                gateway_cores=math.ceil(rate / around.gateway_rate_per_core),
+                gateway_cores=math.ceil(rate / _GATEWAY_RATE_PER_CORE),
                 samples_per_s=samples,
-                bytes_per_s=rate * around.request_bytes,
-                pull_bytes=nodes * around.image_bytes,
+                bytes_per_s=bandwidth,
                 minutes_to_grow=_growth_s(max(1, least), replicas, rules) / 60,
                 beyond=[LIMITS[name].name for name, amount in amounts.items() if amount > LIMITS[name].most],
             )
@@ -110,8 +98,6 @@ def sizes(
 
 def _growth_s(start: int, end: int, rules: ScalingRules) -> float:
     """Time that the policies for scaling up take from `start` to `end` replicas, all of them wanted at once."""
-    from autoscaling.hpa import DEFAULT_DOWN, Autoscaler, Behavior, ExternalAverage, Pod
-
     autoscaler = Autoscaler(1, max(start, end), Behavior(rules, DEFAULT_DOWN))
     now_s, current = 0.0, start
     while current < end and now_s < 86_400:

@@ -3,7 +3,8 @@
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from autoscaling.growth import Surroundings, sizes
+from autoscaling.growth import sizes
+from autoscaling.hpa import DEFAULT_UP
 from autoscaling.plan import Plan
 from autoscaling.settings import AutoscalingValues
 
@@ -37,8 +38,8 @@ def outcomes_table(plan: Plan, price: float | None) -> Table:
             *([f"{outcome.replica_hours * price:,.2f}"] if price is not None else []),
             f"{outcome.late:.3%}",
             f"{outcome.refused:.3%}",
-            f"{outcome.p50_ms:.1f}",
-            f"{outcome.p99_ms:.1f}",
+            _ms(outcome.p50_ms),
+            _ms(outcome.p99_ms),
             "holds" if plan.objective.met_by(outcome) else "misses",
         )
     return table
@@ -50,16 +51,8 @@ def growth_table(plan: Plan, values: AutoscalingValues) -> Table:
     headers = ("requests/s", "replicas", "gateway cores", "samples/s", "Mb/s", "minutes from the least", "beyond")
     for header in headers:
         table.add_column(header, justify="left" if header == "beyond" else "right")
-    policy = values.policy()
-    assert policy.autoscaler.behavior is not None  # noqa: S101  # values always have one
-    for size in sizes(
-        _RATES,
-        plan.capacity,
-        headroom=_load(plan),
-        least=max(1, values.minReplicas),
-        rules=policy.autoscaler.behavior.up,
-        around=Surroundings(),
-    ):
+    least, rules = max(1, values.minReplicas), values.behavior.scaleUp.rules(DEFAULT_UP)
+    for size in sizes(_RATES, plan.capacity, headroom=_load(plan), least=least, rules=rules):
         beyond = list(size.beyond)
         if size.replicas > values.maxReplicas:
             beyond.insert(0, f"maxReplicas {values.maxReplicas}")
@@ -84,6 +77,10 @@ def sentence(plan: Plan) -> str:
         f"{plan.objective.percent:g} % within {plan.objective.latency_ms:g} ms {verdict}: {chosen.late:.3%} are late "
         f"or refused, with {ratio:.2f} times the replica-hours of perfect knowledge."
     )
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
 def _load(plan: Plan) -> float:

@@ -42,8 +42,8 @@ class Moment:
     """Share of the requests."""
     late: float
     """Share of the requests that took longer than the objective, the refused ones with them."""
-    p99_ms: float
-    """Of those that were answered; nan if none was."""
+    p99_ms: float | None
+    """Of those that were answered; None if none was."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Outcome:
     """Share of all requests."""
     late: float
     """Share of all requests that missed the objective: answered too late, or refused."""
-    p50_ms: float
-    p99_ms: float
+    p50_ms: float | None
+    p99_ms: float | None
     replica_hours: float
     """From being asked for to being taken away."""
     most_replicas: int
@@ -139,7 +139,7 @@ class _Simulation:
             self._totals["refused"] += offered
             self._totals["late"] += offered
             lost = 1.0 if offered else 0.0
-            return Moment(at_s, rate, len(self._pods), 0, lost, lost, float("nan"))
+            return Moment(at_s, rate, len(self._pods), 0, lost, lost, None)
         simulated = max(1, round(len(ready) / self._each))
         self._queues.resize(simulated)
         step = self._queues.step(rate * simulated / len(ready), STEP_S)
@@ -180,9 +180,10 @@ class _Simulation:
                 pod.observe(end_s, busy.get(pod.name, idle), _KEEP_S)
 
 
-def _percentile(histogram: FloatArray, percent: float) -> float:
+def _percentile(histogram: FloatArray, percent: float) -> float | None:
+    """In ms; None of nothing."""
     total = histogram.sum()
     if not total:
-        return float("nan")
+        return None
     place = int(np.searchsorted(np.cumsum(histogram), percent / 100 * total))
     return float(_EDGES_S[min(place, len(_EDGES_S) - 1)] * 1e3)

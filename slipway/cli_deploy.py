@@ -30,9 +30,12 @@ def deploy() -> None:
     "--duration", type=Seconds(), default=3600.0, help="Of the traffic; 1h unless told. A day for diurnal: 24h."
 )
 @click.option(
-    "--service", "service_ms", type=Milliseconds(), required=True, help="Time of a request in a model instance."
+    "--measured",
+    type=_FILE,
+    help="Capacity of one replica, from slipway loadtest --capacity: service time, instances and objective.",
 )
-@click.option("--instances", type=click.IntRange(1), default=1, show_default=True, help="Model instances of a replica.")
+@click.option("--service", "service_ms", type=Milliseconds(), help="Time of a request in a model instance.")
+@click.option("--instances", type=click.IntRange(1), help="Model instances of a replica.")
 @click.option(
     "--variation",
     type=click.FloatRange(0, 10),
@@ -47,7 +50,7 @@ def deploy() -> None:
     show_default=True,
     help="Requests that a replica holds; more are refused.",
 )
-@click.option("--slo", "slo_ms", type=Milliseconds(), required=True, help="Latency that the objective is about.")
+@click.option("--slo", "slo_ms", type=Milliseconds(), help="Latency that the objective is about.")
 @click.option(
     "--percent",
     type=click.FloatRange(50, 100, max_open=True),
@@ -79,20 +82,14 @@ def plan(**options: Any) -> int:
     from autoscaling import report
     from autoscaling.plan import Objective, make_plan
     from autoscaling.pods import Startup
-    from autoscaling.queueing import Service
     from autoscaling.settings import read_values
     from autoscaling.traffic_argument import parse_traffic
 
     traffic = parse_traffic(options["traffic"], int(options["duration"]))
-    values = read_values(options["values"], options["instances"])
     try:
-        service = Service(
-            options["service_ms"],
-            instances=options["instances"],
-            variation=options["variation"],
-            max_in_flight=options["max_in_flight"],
-        )
-        objective = Objective(options["slo_ms"], options["percent"])
+        service, slo_ms = _replica(options)
+        values = read_values(options["values"], service.instances)
+        objective = Objective(slo_ms, options["percent"])
         with progress(f"Simulating {traffic.name} traffic"):
             made = make_plan(
                 traffic,
@@ -113,6 +110,30 @@ def plan(**options: Any) -> int:
         _write(options["out"], made)
     say(report.sentence(made))
     return 0 if made.holds else EXIT_SLO_MISSED
+
+
+def _replica(options: dict[str, Any]) -> tuple[Any, float]:
+    """One replica and the latency that is asked of it: as measured, and as the options say otherwise."""
+    from autoscaling.measured import read_measured
+    from autoscaling.queueing import Service
+
+    measured = read_measured(options["measured"]) if options["measured"] is not None else None
+    service_ms = options["service_ms"] or (measured and measured.service_ms)
+    slo_ms = options["slo_ms"] or (measured and measured.objective_ms)
+    instances = options["instances"] or (measured.instances if measured else 1)
+    for name, value in (("service", service_ms), ("slo", slo_ms), ("instances", instances)):
+        if value is None:
+            where = f"{options['measured']} doesn't say it" if measured else "or --measured CAPACITY"
+            raise SlipwayError(f"--{name} is needed; {where}.")
+    overhead = {"overhead_ms": measured.overhead_ms} if measured else {}
+    service = Service(
+        service_ms,
+        instances=instances,
+        variation=options["variation"],
+        max_in_flight=options["max_in_flight"],
+        **overhead,
+    )
+    return service, slo_ms
 
 
 def _write(out: Path, made: Any) -> None:

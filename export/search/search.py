@@ -8,10 +8,10 @@ In order, each step kept on disk when it ends and taken from there when the sear
 3. if a student is good enough but no int8 form of it is, the last resort: quantization-aware fine-tuning;
 4. all variants and dense eager PyTorch against each other, interleaved, alone on the machine. This is always done anew:
    a ratio of two runs is not a measurement;
-6. the gate. With effort `full`, a student that is chosen is trained from other seeds, too, and passes only if their
+5. the gate. With effort `full`, a student that is chosen is trained from other seeds, too, and passes only if their
    mean does.
 
-Optuna was considered for the choice of structures. A trial here costs minutes and a search affords five of them, in
+Optuna was considered for the choice of structures. A trial here costs minutes and a search affords three of them, in
 which an ordered chain that stops by itself finds the edge of the budget and a sampler has not begun to learn; a chain
 also reuses each student as the next one's start.
 """

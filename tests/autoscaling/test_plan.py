@@ -10,7 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from autoscaling.growth import Surroundings, sizes
+from autoscaling.growth import sizes
 from autoscaling.hpa import DEFAULT_UP
 from autoscaling.plan import Objective, make_plan
 from autoscaling.pods import Startup
@@ -18,7 +18,10 @@ from autoscaling.queueing import Service
 from autoscaling.settings import AutoscalingValues, defaults, read_values
 from autoscaling.traffic import spike
 from autoscaling.traffic_argument import parse_traffic
+from slipway.capacity import CAPACITY
 from slipway.errors import SlipwayError
+from slipway.recipe import LoadTest
+from tests.loadtests.made_artifacts import capacity, made
 
 pytestmark = pytest.mark.unit
 
@@ -61,6 +64,20 @@ def test_what_can_not_be_planned_is_one_clear_line(options: list[str], words: st
     assert ended.returncode == 1
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.integration
+def test_a_plan_begins_with_what_a_capacity_search_measured(tmp_path: Path) -> None:
+    measured = made(tmp_path / "capacity", "capacity", {CAPACITY: capacity()}, LoadTest()).path
+    planned = slipway("deploy", "plan", "--measured", measured, "--traffic", "constant:150", "--duration", "5m")
+    assert planned.returncode == 0, planned.stderr
+    assert "99 % within 50 ms holds" in planned.stderr
+    # Its own word goes before what was measured.
+    tighter = slipway("deploy", "plan", "--measured", measured, "--traffic", "constant:150", "--slo", "5ms")
+    assert "idle replica" in tighter.stderr
+    missing = slipway("deploy", "plan", "--traffic", "constant:150")
+    assert missing.returncode == 1
+    assert "--service is needed" in missing.stderr
 
 
 def test_all_policies_meet_the_same_traffic() -> None:
@@ -129,7 +146,7 @@ def test_a_direction_that_says_nothing_has_the_defaults_of_the_api() -> None:
 
 
 def test_growth_says_what_is_passed_on_the_way() -> None:
-    found = sizes([100.0, 1e6], 100.0, headroom=0.5, least=2, rules=DEFAULT_UP, around=Surroundings())
+    found = sizes([100.0, 1e6], 100.0, headroom=0.5, least=2, rules=DEFAULT_UP)
     assert [size.replicas for size in found] == [2, 20_000]
     assert not found[0].beyond
     assert any("nodes" in limit for limit in found[1].beyond)
