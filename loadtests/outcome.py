@@ -13,7 +13,6 @@ from slipway.artifacts import Artifact
 from slipway.capacity import CAPACITY, Capacity
 from slipway.comparison import COMPARISON, Comparison
 from slipway.errors import EXIT_INVALID_RUN, EXIT_SLO_MISSED
-from slipway.timeline import TIMELINE, Timeline
 from slipway.verdict import VERDICT, Verdict
 
 _EXIT_CODES = {"met": 0, "missed": EXIT_SLO_MISSED, "invalid": EXIT_INVALID_RUN}
@@ -43,11 +42,6 @@ def outcome_of(artifact: Artifact) -> Outcome:
         comparison = Comparison.model_validate(artifact.json(COMPARISON))
         return Outcome(comparison.outcome, comparison.reason)
     verdict = Verdict.model_validate(artifact.json(VERDICT))
-    if verdict.outcome == "met" and TIMELINE in artifact.manifest.files:
-        slow = [fault for fault in Timeline.model_validate(artifact.json(TIMELINE)).faults if not fault.met]
-        if slow:
-            named = ", ".join(f"{fault.fault} at {fault.began_s:.1f} s" for fault in slow)
-            return Outcome("missed", f"Service was not back to normal in the time that the recipe allows: {named}.")
     return Outcome(verdict.outcome, verdict.reason)
 
 

@@ -78,8 +78,8 @@ def run(
 
         with accompaniment:
             generate(bundle, address, section, sent, samples, report, allow_remote=allow_remote)
-        verdict = judge(samples, section, described)
         timeline = accompaniment.timeline(samples)
+        verdict = judge(samples, section, described, timeline.faults)
         draft.write_json(VERDICT, verdict.model_dump(mode="json"))
         draft.write_json(TIMELINE, timeline.model_dump(mode="json"))
         if page:

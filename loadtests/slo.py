@@ -23,15 +23,19 @@ from loadtests.intervals import dependence_of, quantile_interval, share_interval
 from loadtests.measured import Codes, Measured, of_file, of_table
 from loadtests.validity import why_invalid
 from slipway.recipe import LoadTest, Slo
+from slipway.timeline import FaultRecord
 from slipway.verdict import Interval, Latency, Objective, Verdict
 
 _SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 
 
-def judge(samples: pa.Table | Path, section: LoadTest, endpoint: dict[str, Any]) -> Verdict:
+def judge(
+    samples: pa.Table | Path, section: LoadTest, endpoint: dict[str, Any], faults: Sequence[FaultRecord] = ()
+) -> Verdict:
     """The verdict over `samples`: a table (columns as `SAMPLE_COLUMNS`), or a file of them, which takes less memory.
 
-    Those that were not warming up count. What the generators said about themselves is taken from the metadata.
+    Those that were not warming up count. What the generators said about themselves is taken from the metadata. A
+    fault from which the service didn't recover in the time that the recipe allows is a miss.
     """
     measured = of_file(samples) if isinstance(samples, Path) else of_table(samples)
     latency = latency_of(measured.latency_ms)
@@ -43,7 +47,8 @@ def judge(samples: pa.Table | Path, section: LoadTest, endpoint: dict[str, Any])
     in_time = right & (measured.latency_ms <= section.slo.in_time_ms) if section.slo.in_time_ms else None
     objectives = _objectives(section.slo, latency, intervals, right, in_time, failures.get("wrong", 0))
     invalid = why_invalid(section, lag_p99, measured.generators)
-    met = all(objective.met for objective in objectives)
+    late = [fault for fault in faults if not fault.met]
+    met = all(objective.met for objective in objectives) and not late
     verdict = Verdict(
         outcome="invalid" if invalid else "met" if met else "missed",
         reason="",
@@ -81,7 +86,7 @@ def judge(samples: pa.Table | Path, section: LoadTest, endpoint: dict[str, Any])
         machine=machine(),
         generators=measured.generators,
     )
-    return verdict.model_copy(update={"reason": _reason(verdict)})
+    return verdict.model_copy(update={"reason": _reason(verdict, late)})
 
 
 def percentile(values: npt.NDArray[np.float64], percent: float) -> float:
@@ -197,12 +202,13 @@ def _cautions(section: LoadTest, latency: Latency, objectives: Sequence[Objectiv
     return found
 
 
-def _reason(verdict: Verdict) -> str:
+def _reason(verdict: Verdict, late: Sequence[FaultRecord]) -> str:
     if verdict.invalid_because:
         return " ".join(verdict.invalid_because)
     source = verdict.arrivals if verdict.loop == "open" else f"closed loop of {verdict.users} users"
     where = f"at {verdict.offered_rate:.6g} requests/s ({source}, {verdict.scheduled} requests)"
     missed = [_spoken(objective) for objective in verdict.objectives if not objective.met]
+    missed += [f"not back to normal in time after {fault.fault} at {fault.began_s:.1f} s" for fault in late]
     if missed:
         return f"Missed {where}: {', '.join(missed)}."
     # No wrong answer is no news where the error rate, which counts them, is named.

@@ -49,7 +49,7 @@ def verdict_page(name: str, verdict: Verdict, timeline: Timeline) -> str:
         "verdict.html.j2",
         name,
         figures,
-        headline=_verdict_headline(verdict, timeline),
+        headline=_verdict_headline(verdict),
         tiles=_verdict_tiles(verdict, timeline),
         verdict=verdict,
         timeline=timeline,
@@ -127,11 +127,8 @@ def _render(template: str, name: str, figures: Mapping[str, str], **values: Any)
     )
 
 
-def _verdict_headline(verdict: Verdict, timeline: Timeline) -> Headline:
+def _verdict_headline(verdict: Verdict) -> Headline:
     rate = f"{formatting.rate(verdict.offered_rate)} requests/s"
-    late = [fault for fault in timeline.faults if not fault.met]
-    if verdict.outcome == "met" and late:
-        return Headline("missed", "Service came back too late", f"{verdict.reason} But not in time after a fault.")
     titles = {
         "met": f"Objective met at {rate}",
         "missed": f"Objective missed at {rate}",

@@ -52,7 +52,7 @@ def verdict_of(
         faults=faults,
     )
     samples.unlink()
-    return judge(table, section, endpoint), timeline
+    return judge(table, section, endpoint, timeline.faults), timeline
 
 
 def verdict_artifact(
