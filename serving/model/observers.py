@@ -6,32 +6,25 @@ and does nothing else.
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 from serving.model.observation import Executed, Observer
+from serving.model.settings import Loaded
 from serving.observability.metrics import Metrics, Registry
 from serving.observability.settings import CaptureSettings, Settings
-from slipway.bundle import SPEC, BundleSpec
 
 
-def make_observer(triton: Any, parameters: dict[str, str], directory: Path) -> Observer:  # noqa: ARG001
-    """The observer of a model's process.
-
-    Args:
-        triton: the module `triton_python_backend_utils`.
-        parameters: the model's, from its configuration.
-        directory: of the model's version, `…/NAME/VERSION`, with the bundle's description in it.
+def make_observer(triton: Any, loaded: Loaded) -> Observer:
+    """The observer of a model's process; `triton` is the module `triton_python_backend_utils`.
 
     Raises `ServingError` if something is asked for whose extra is not installed.
     """
     settings = Settings.from_environment()
-    spec = BundleSpec.model_validate_json((directory / SPEC).read_text(encoding="utf-8"))
+    model, version = loaded.spec.name, loaded.directory.name
     # The steps of an ensemble are called `MODEL_STEP`; the fused model is its only step.
-    model, version = spec.name, directory.name
-    step = directory.parent.name.removeprefix(model).removeprefix("_") or "fused"
+    step = loaded.directory.parent.name.removeprefix(model).removeprefix("_") or "fused"
     registry = Registry(triton, {"model": model, "version": version, "step": step})
-    observers: list[Observer] = [Metrics(registry, spec.labels)]
+    observers: list[Observer] = [Metrics(registry, loaded.spec.labels)]
     if settings.otlp is not None:
         from serving.observability.spans import Spans
 

@@ -1,26 +1,25 @@
-"""Telling the observer of every call, so that nothing it does can harm an answer."""
+"""Telling the observer of every call; that nothing it does can harm an answer is `serving.model.observers.Guarded`."""
 
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from serving.model.observation import Answered, Executed, Observer, Refusal, Request
+from serving.model.observation import Answered, Executed, Observer, Refusal, Request, Silent
 from serving.model.observers import make_observer
 from serving.model.settings import Loaded
 from slipway.predictor import Work
 
 
 class Reporter:
-    """An observer's failures are logged, once for each kind, and go no further."""
+    """A model whose observer can't be made says so, and answers all the same."""
 
     def __init__(self, triton: Any, loaded: Loaded) -> None:
-        self._triton = triton
-        self._failures: set[str] = set()
-        self._observer: Observer | None = None
+        self._observer: Observer = Silent()
         try:
-            self._observer = make_observer(triton, loaded.parameters, loaded.directory)
+            self._observer = make_observer(triton, loaded)
         except Exception as error:
-            self._log(error)
+            # Not its message, which may name what nobody but its owner should see.
+            triton.Logger.log_warn(f"the model is not observed ({type(error).__name__}); answers are not affected")
 
     def executed(
         self,
@@ -32,35 +31,20 @@ class Reporter:
         refused: Sequence[tuple[Request, Refusal]],
     ) -> None:
         """One call is over."""
-        if self._observer is None:
-            return
-        told = Executed(
-            started_s=started_s,
-            tokenized_s=tokenized_s,
-            computed_s=computed_s,
-            ended_s=time.time(),
-            tokens=work.tokens,
-            padded_tokens=work.padded_tokens,
-            runs=work.runs,
-            answered=answered,
-            refused=refused,
+        self._observer.executed(
+            Executed(
+                started_s=started_s,
+                tokenized_s=tokenized_s,
+                computed_s=computed_s,
+                ended_s=time.time(),
+                tokens=work.tokens,
+                padded_tokens=work.padded_tokens,
+                runs=work.runs,
+                answered=answered,
+                refused=refused,
+            )
         )
-        try:
-            self._observer.executed(told)
-        except Exception as error:
-            self._log(error)
 
     def close(self) -> None:
         """The model is unloaded."""
-        if self._observer is not None:
-            try:
-                self._observer.close()
-            except Exception as error:
-                self._log(error)
-
-    def _log(self, error: Exception) -> None:
-        kind = type(error).__name__
-        if kind not in self._failures:
-            self._failures.add(kind)
-            # Not its message, which may hold a text.
-            self._triton.Logger.log_warn(f"the model's observer failed ({kind}); answers are not affected")
+        self._observer.close()

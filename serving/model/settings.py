@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from slipway.batching import TokenBudget
 from slipway.bundle import SPEC, BundleSpec, Target
-from slipway.encoder import BEGINNING, Windows
+from slipway.encoder import Windows
 from slipway.engines import Provider
 from slipway.errors import ServingError
 
@@ -26,6 +26,7 @@ class Settings:
     long_text: LongText = "truncate"
     window_stride: int = 0
     max_windows: int = 1
+    """1, and no stride, unless long texts are run in windows."""
     max_batch_tokens: int = 4096
     bucket: int = 1
     """Token counts are rounded up to this, so that requests of different lengths meet in one batch of the encoder."""
@@ -49,7 +50,7 @@ class Settings:
     @property
     def windows(self) -> Windows:
         """Of a text that is longer than the model takes."""
-        return Windows(self.max_windows, self.window_stride) if self.long_text == "window" else BEGINNING
+        return Windows(self.max_windows, self.window_stride)
 
     def execution_providers(self, device: int) -> list[Provider]:
         """ONNX Runtime's, on the GPU of this number; none is the CPU."""
@@ -71,7 +72,6 @@ class Loaded:
     """Of the version: the bundle's files are in it."""
     spec: BundleSpec
     settings: Settings
-    parameters: dict[str, str]
     device: int
     """Number of the GPU that this instance was given."""
 
@@ -84,13 +84,12 @@ class Loaded:
 def load(arguments: dict[str, str]) -> Loaded:
     """From what Triton gives `initialize`; raises `ServingError` if a file can't be read."""
     directory = Path(arguments["model_repository"]) / arguments["model_version"]
-    parameters = model_parameters(arguments)
     try:
         spec = BundleSpec.model_validate_json((directory / SPEC).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ServingError(f"{directory / SPEC} can't be read: {error}") from error
     device = int(arguments.get("model_instance_device_id") or 0)
-    return Loaded(directory, spec, Settings.read(parameters), parameters, device)
+    return Loaded(directory, spec, Settings.read(model_parameters(arguments)), device)
 
 
 def model_parameters(arguments: dict[str, str]) -> dict[str, str]:

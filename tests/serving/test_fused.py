@@ -10,6 +10,9 @@ import pytest
 import serving
 from serving.model.fused import TritonPythonModel, check_answers
 from serving.model.observation import Executed
+from serving.model.observers import Guarded
+from serving.model.settings import Loaded
+from serving.observability.metrics import Registry
 from slipway.bundle import Bundle
 from slipway.errors import ServingError
 from slipway.recipe import Serve
@@ -35,7 +38,11 @@ class Recorder:
 @pytest.fixture
 def observed(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
-    monkeypatch.setattr("serving.model.reporting.make_observer", lambda *_: recorder)
+
+    def make(triton: Any, _loaded: Loaded) -> Guarded:
+        return Guarded([recorder], triton.Logger, Registry(triton, {}))
+
+    monkeypatch.setattr("serving.model.reporting.make_observer", make)
     return recorder
 
 
@@ -170,7 +177,23 @@ def test_an_observer_that_fails_fails_no_answer(
     for _ in range(3):
         [response] = model.execute([FakeRequest.of("good")])
         assert response.error is None
-    assert logged == ["the model's observer failed (OSError); answers are not affected"]
+    [warning] = logged
+    assert warning.startswith("Recorder failed with OSError")
+    assert "secrets" not in warning
+
+
+def test_a_model_that_can_not_be_observed_answers(
+    make: Any, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_triton: Any, _loaded: Loaded) -> Any:
+        raise ServingError("no such extra")
+
+    monkeypatch.setattr("serving.model.reporting.make_observer", fail)
+    model = make()
+    [response] = model.execute([FakeRequest.of("good")])
+    model.finalize()
+    assert response.columns["label"].tolist() == [[b"positive"]]
+    assert logged == ["the model is not observed (ServingError); answers are not affected"]
 
 
 def test_a_long_text_is_refused_where_the_recipe_rejects(make: Any, observed: Recorder) -> None:

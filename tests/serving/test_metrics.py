@@ -13,10 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 import serving
 from serving.model.observation import Answered, Executed, Request
 from serving.model.observers import Guarded, make_observer
+from serving.model.settings import Loaded, Settings
 from serving.observability.metrics import SECONDS, SHARES, Metrics, Registry
 from serving.protocol import inference_body
-from serving.server.runtime import marked_processes
 from slipway.bundle import Bundle
+from slipway.processes import marked_processes
 from slipway.recipe import Serve
 from tests.serving.conftest import eventually
 from tests.serving.counting_triton import CountingTriton
@@ -163,13 +164,12 @@ def test_without_settings_the_model_counts_and_writes_nothing(
     monkeypatch.delenv("SLIPWAY_OBSERVE", raising=False)
     version = tmp_path / "tiny" / "7"
     version.mkdir(parents=True)
-    (version / "bundle.json").write_text((bundle.path / "bundle.json").read_text(encoding="utf-8"), encoding="utf-8")
     triton = CountingTriton()
-    observer = make_observer(triton, {}, version)
+    observer = make_observer(triton, Loaded(version, bundle.spec, Settings("cpu"), 0))
     observer.executed(executed(answered("positive")))
     observer.close()
     assert triton.value("slipway_requests_total", model="tiny", version="7", step="fused") == 1
-    assert [file.name for file in version.iterdir()] == ["bundle.json"]
+    assert list(version.iterdir()) == []
 
 
 def series(page: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
