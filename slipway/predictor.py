@@ -104,21 +104,17 @@ class Predictor:
     def run(self, rows: Sequence[TokenRow]) -> tuple[FloatArray, Work]:
         """Logits `[rows, labels]` of what the encoder gave, and what they took."""
         pieces = [window for row in rows for window in row.windows]
-        logits, work = self._run([len(piece) for piece in pieces], pieces)
-        if len(pieces) == len(rows):
-            return logits, work
-        return merged(logits, rows, self._spec), work
-
-    def _run(self, lengths: Sequence[int], pieces: Sequence[object]) -> tuple[FloatArray, Work]:
-        result = np.empty((len(pieces), len(self._spec.labels)), dtype=np.float32)
+        lengths = [len(piece) for piece in pieces]
+        logits = np.empty((len(pieces), len(self._spec.labels)), dtype=np.float32)
         places = runs = 0
         for group in self._batches([self.encoder.padded_length(tokens) for tokens in lengths]):
             batch = self.encoder.pad([pieces[piece] for piece in group])
-            result[group] = self._session.run(batch)
+            logits[group] = self._session.run(batch)
             places += next(iter(batch.values())).size
             runs += 1
         tokens = sum(lengths)
-        return result, Work(tokens, places - tokens, runs)
+        work = Work(tokens, places - tokens, runs)
+        return merged(logits, [row.new_tokens for row in rows], self._spec), work
 
     def _batches(self, lengths: Sequence[int]) -> Iterable[list[int]]:
         """Rows that run together, by their padded lengths."""
@@ -127,16 +123,21 @@ class Predictor:
         return token_batches(lengths, self._budget)
 
 
-def merged(logits: FloatArray, rows: Sequence[TokenRow], spec: BundleSpec) -> FloatArray:
-    """Logits `[rows, labels]` from those of all windows of all rows in order, `[windows, labels]`."""
+def merged(logits: FloatArray, new_tokens: Sequence[Sequence[int]], spec: BundleSpec) -> FloatArray:
+    """Logits `[texts, labels]` from those of all windows of all texts in order, `[windows, labels]`.
+
+    `new_tokens` has a list for each text: what each of its windows adds (`slipway.encoder.TokenRow`).
+    """
+    if len(logits) == len(new_tokens):
+        return logits
     task = get_task(spec.task)
-    result = np.empty((len(rows), logits.shape[1]), dtype=np.float32)
+    result = np.empty((len(new_tokens), logits.shape[1]), dtype=np.float32)
     start = 0
-    for number, row in enumerate(rows):
-        end = start + len(row.windows)
-        result[number] = task.merge(logits[start:end], row.new_tokens, spec.temperature)
+    for text, new in enumerate(new_tokens):
+        end = start + len(new)
+        result[text] = task.merge(logits[start:end], new, spec.temperature)
         start = end
     return result
 
 
-__all__ = ["Encoder", "Prediction", "Predictor", "Work", "merged", "open_session"]
+__all__ = ["Encoder", "FloatArray", "Prediction", "Predictor", "Work", "merged"]

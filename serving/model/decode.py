@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,9 +15,7 @@ from serving.model.reporting import Reporter
 from serving.model.settings import load
 from serving.model.tokenize import FIRST, NEW_TOKENS, SOURCE
 from serving.protocol import LOGITS, TRUNCATED
-from slipway.bundle import BundleSpec
-from slipway.predictor import FloatArray, Work
-from slipway.tasks import get_task
+from slipway.predictor import Work, merged
 
 
 class TritonPythonModel:
@@ -52,8 +50,8 @@ class TritonPythonModel:
             parameters, about = about_request(request)
             top_k = read_top_k(parameters, len(self._decoder.labels))
             columns = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-            texts = _Texts(columns)
-            logits = texts.merged(columns[LOGITS], self._spec)
+            texts = _Texts.of(columns)
+            logits = merged(columns[LOGITS], texts.new_tokens, self._spec)
             answer = self._decoder.answer(logits, texts.truncated, top_k)
             tensors = self._decoder.tensors(triton, answer, request.requested_output_names())
         except RefusedError as error:
@@ -65,7 +63,8 @@ class TritonPythonModel:
             return refusal_response(
                 triton, RefusedError("internal", f"the answer can't be made: {type(error).__name__}")
             )
-        answered.append(Answered(about, texts.sources, *self._decoder.told(answer), texts.truncated, texts.windows))
+        windows = [len(new) for new in texts.new_tokens]
+        answered.append(Answered(about, texts.sources, *self._decoder.told(answer), texts.truncated, windows))
         return triton.InferenceResponse(output_tensors=tensors)
 
 
@@ -73,36 +72,17 @@ class TritonPythonModel:
 class _Texts:
     """A request's texts in the rows of the encoder, by what `tokenize` sent along."""
 
-    columns: dict[str, Any]
+    sources: list[str]
+    truncated: list[bool]
+    new_tokens: list[list[int]]
+    """That each window of a text adds."""
 
-    @property
-    def _starts(self) -> Any:
-        return np.flatnonzero(self.columns[FIRST][:, 0])
-
-    @property
-    def truncated(self) -> list[bool]:
-        found: list[bool] = self.columns[TRUNCATED][self._starts, 0].tolist()
-        return found
-
-    @property
-    def sources(self) -> list[str]:
-        return [text.decode() for text in self.columns[SOURCE][self._starts, 0]]
-
-    @property
-    def windows(self) -> list[int]:
-        found: list[int] = np.diff([*self._starts, len(self.columns[FIRST])]).tolist()
-        return found
-
-    def merged(self, logits: FloatArray, spec: BundleSpec) -> FloatArray:
-        """`[texts, labels]` of `[windows, labels]`."""
-        starts = self._starts
-        if len(starts) == len(logits):
-            return logits
-        task, new = get_task(spec.task), self.columns[NEW_TOKENS][:, 0]
-        ends = [*starts[1:], len(logits)]
-        return np.stack(
-            [
-                task.merge(logits[start:end], new[start:end].tolist(), spec.temperature)
-                for start, end in zip(starts, ends, strict=True)
-            ]
+    @classmethod
+    def of(cls, columns: dict[str, Any]) -> Self:
+        """From the tensors of the request, `[windows, 1]` each."""
+        starts = np.flatnonzero(columns[FIRST][:, 0])
+        return cls(
+            [text.decode() for text in columns[SOURCE][starts, 0]],
+            columns[TRUNCATED][starts, 0].tolist(),
+            [new.tolist() for new in np.split(columns[NEW_TOKENS][:, 0], starts[1:])],
         )
