@@ -20,7 +20,6 @@ LOGITS = "logits"
 """FP32 `[rows, labels]`: before temperature and softmax."""
 TRUNCATED = "truncated"
 """BOOL `[rows, 1]`: whether the end of the text was left out."""
-OUTPUTS = (LABEL, SCORE, SCORES, LOGITS, TRUNCATED)
 
 TOP_K = "top_k"
 """Request parameter: how many labels, 1 to all of them."""

@@ -189,9 +189,9 @@ def _iso(time: datetime.datetime) -> str:
     return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _seconds_of(key_id: str, text: str | None) -> int:
+def _seconds_of(key_id: str, text: str) -> int:
     try:
-        found = datetime.datetime.fromisoformat(text or "")
+        found = datetime.datetime.fromisoformat(text)
     except (ValueError, TypeError) as error:
         raise ServingError(f"key {key_id}: {text!r} is not a time such as 2030-01-31T12:00:00Z.") from error
     if found.tzinfo is None:

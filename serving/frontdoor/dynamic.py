@@ -24,7 +24,7 @@ from serving.frontdoor.credentials import fingerprint, read_jwks, read_keys
 from serving.frontdoor.door import FrontDoor
 from serving.frontdoor.envoy import bootstrap
 from serving.frontdoor.routes import routes
-from serving.frontdoor.tls import secrets
+from serving.frontdoor.tls import AUTHORITIES, CERTIFICATE, secrets
 from serving.protocol import Json
 
 BOOTSTRAP = "envoy.json"
@@ -66,7 +66,7 @@ def _resources(door: FrontDoor, directory: Path) -> dict[str, list[Json]]:
 
 def _version(name: str, door: FrontDoor) -> str:
     """Secrets name files; what they are made from changes when one of those does."""
-    return repr(fingerprint(door)) if name in ("certificate", "authorities") else ""
+    return repr(fingerprint(door)) if name in (CERTIFICATE, AUTHORITIES) else ""
 
 
 def _response(resources: list[Json], made_from: str) -> str:

@@ -10,6 +10,7 @@ have been. That is right only for models whose answers don't depend on what is i
 as an ensemble.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,6 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load `model.onnx`; raising keeps the model from being served."""
-        import json
-
         import triton_python_backend_utils
 
         self._triton = triton_python_backend_utils

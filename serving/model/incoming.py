@@ -78,11 +78,9 @@ def too_late(about: Request, now: float) -> RefusedError | None:
 
 def require_awaited(request: Any, about: Request, now: float) -> None:
     """Raise `RefusedError` if the deadline has passed or the caller is gone."""
-    if 0 < about.deadline_s <= now:
-        raise RefusedError(
-            "deadline",
-            "the deadline passed before the model could begin; allow more time",
-        )
+    late = too_late(about, now)
+    if late is not None:
+        raise late
     if about.arrived_s and now - about.arrived_s > _WORTH_ASKING_S and request.is_cancelled():
         raise RefusedError("cancelled", "the caller has gone")
 

@@ -20,6 +20,7 @@ from slipway.bundle import TOKENIZER, Bundle, BundleSpec
 from slipway.encoder import Encoder
 from slipway.errors import ServingError
 from slipway.recipe import Serve
+from slipway.recipe.serve import Gpu
 
 TargetName = Literal["cpu", "gpu"]
 
@@ -28,15 +29,6 @@ _BUCKET = 16
 """Of token counts in an ensemble; at 32 tokens on average, a quarter of what is run is then padding."""
 _HELPED = 4
 """Encoders that one tokenizer and one decoder keep up with: a text takes them 0.1 ms, the encoder 0.6 ms and more."""
-
-
-class GpuSpec(BaseModel):
-    """How a GPU is used."""
-
-    model_config = ConfigDict(extra="forbid")
-    instances: int
-    engine_cache: str
-    workspace_mb: int
 
 
 class RepositorySpec(BaseModel):
@@ -62,7 +54,7 @@ class RepositorySpec(BaseModel):
     timeout_s: float
     preferred_sizes: dict[TargetName, list[int]]
     """Requests that are handed over together, by target: `[1]` one at a time, `[]` any number."""
-    gpu: GpuSpec
+    gpu: Gpu
 
     @property
     def helpers(self) -> int:
@@ -116,7 +108,7 @@ def plan(bundle: Bundle, section: Serve, preferred_sizes: dict[TargetName, list[
         queue_delay_us=section.queue_delay_us,
         timeout_s=section.timeout_s,
         preferred_sizes=preferred_sizes,
-        gpu=GpuSpec(**section.gpu.model_dump()),
+        gpu=section.gpu,
     )
     # Raises for windows that don't move on; better now than in Triton's log.
     Encoder(bundle.path / TOKENIZER, bundle.spec.tokenization, windows=spec.settings(bundle.spec, targets[0]).windows)
