@@ -7,16 +7,16 @@ that it takes. gRPC is described by its own protobuf files (KServe's `inference.
 from typing import Any
 
 from serving.frontdoor.door import FrontDoor
-from serving.protocol import INPUT, LABEL, LOGITS, MAX_ROWS, SCORE, Json
+from serving.protocol import INPUT, LABEL, LOGITS, MAX_ROWS, SCORE, SCORES, TOP_K, TRUNCATED, Json
 
 OPENAPI_PATH = "/openapi.json"
 
 _OUTPUTS = {
     LABEL: "the most probable label of each text; with top_k, the most probable ones in order",
     SCORE: "its probability",
-    "scores": "the probability of every label, in the order of the labels",
+    SCORES: "the probability of every label, in the order of the labels",
     LOGITS: "what the model gave before the softmax, in the order of the labels",
-    "truncated": "whether the end of the text was cut off",
+    TRUNCATED: "whether the end of the text was cut off",
 }
 _REQUEST_ID = {"x-request-id": {"description": "What the access log calls this request.", "schema": {"type": "string"}}}
 _RETRY_AFTER = {
@@ -47,7 +47,7 @@ def _paths(door: FrontDoor) -> Json:
     model = f"/v2/models/{door.model}"
     ask = {
         "infer": ("Classify texts", "InferRequest", "InferResponse"),
-        "generate": ("Classify one text, flat JSON", "GenerateRequest", "GenerateResponse"),
+        "generate": ("Classify texts, flat JSON", "GenerateRequest", "GenerateResponse"),
     }
     paths: Json = {}
     for base, version in ((model, []), (f"{model}/versions/{{version}}", [_parameter("version", "path")])):
@@ -96,8 +96,8 @@ def _parameter(name: str, place: str) -> Json:
 
 
 def _responses(door: FrontDoor, schema: str, *, asked: bool = False) -> Json:
-    statuses = ["404", "408", "429", "503", "504"]
-    statuses += ["400", "405", "413", "415"] if asked else []
+    statuses = ["404", "408", "429", "431", "503", "504"]
+    statuses += ["400", "405", "413", "415", "500"] if asked else []
     statuses += ["401", "403"] if door.auth is not None else []
     answer = {"description": "The answer.", "headers": _REQUEST_ID, "content": _json(schema)}
     return {"200": answer, **{status: {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)}}
@@ -114,6 +114,8 @@ def _refusals(door: FrontDoor) -> Json:
         "413": f"The body is larger than {door.max_body_bytes} bytes.",
         "415": "The body is compressed.",
         "429": "More requests than are allowed.",
+        "431": "The headers are too large.",
+        "500": "The model failed at this request.",
         "503": "The model is down, or too many requests are in flight.",
         "504": f"No answer within {door.timeout_s:g} s, or the time that was asked for.",
     }
@@ -139,8 +141,8 @@ def _schemes(door: FrontDoor) -> Json:
 def _schemas(door: FrontDoor) -> Json:
     label: Json = {"type": "string", **({"enum": list(door.labels)} if door.labels else {})}
     parameters = _object(
-        {"top_k": {"type": "integer", "minimum": 1, "maximum": max(1, len(door.labels))}},
-        description="top_k: how many labels to give for each text.",
+        {TOP_K: {"type": "integer", "minimum": 1, "maximum": max(1, len(door.labels))}},
+        description=f"{TOP_K}: how many labels to give for each text.",
     )
     text = {"type": "string", "minLength": 1}
     tensor_in = _object(
@@ -184,16 +186,23 @@ def _schemas(door: FrontDoor) -> Json:
             required=["model_name", "model_version", "outputs"],
         ),
         "GenerateRequest": _object(
-            {INPUT: text, "top_k": parameters["properties"]["top_k"]}, required=[INPUT]
+            {
+                INPUT: {"anyOf": [text, {"type": "array", "items": text, "minItems": 1, "maxItems": MAX_ROWS}]},
+                TOP_K: parameters["properties"][TOP_K],
+            },
+            required=[INPUT],
         ),
         "GenerateResponse": _object(
             {
                 **names,
-                LABEL: {"anyOf": [label, {"type": "array", "items": label}]},
-                SCORE: {"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}}]},
-                "truncated": {"type": "boolean"},
+                LABEL: _one_or_more(label),
+                SCORE: _one_or_more({"type": "number"}),
+                SCORES: {"type": "array", "items": {"type": "number"}},
+                LOGITS: {"type": "array", "items": {"type": "number"}},
+                TRUNCATED: _one_or_more({"type": "boolean"}),
             },
-            required=["model_name", "model_version", LABEL, SCORE],
+            required=[*names, *_OUTPUTS],
+            description="Of several texts, or with top_k, the lists are flat: row after row.",
         ),
         "ModelMetadata": _object(
             {
@@ -212,6 +221,10 @@ def _schemas(door: FrontDoor) -> Json:
 
 def _object(properties: Json, **more: Any) -> Json:
     return {"type": "object", "properties": properties, **more}
+
+
+def _one_or_more(value: Json) -> Json:
+    return {"anyOf": [value, {"type": "array", "items": value}]}
 
 
 def _json(schema: str) -> Json:

@@ -53,6 +53,8 @@ def test_it_says_which_labels_there_are_and_how_to_authenticate(tmp_path: Path) 
         (f"{MODEL}/infer", {"inputs": []}),
         (f"{MODEL}/infer", None),
         (f"{MODEL}/generate", {"text": "good"}),
+        (f"{MODEL}/generate", {"text": ["good", "bad"]}),
+        (f"{MODEL}/generate", {"text": ["good", "bad"], "top_k": 2}),
         (f"{MODEL}/generate", {"text": ""}),
         (f"{MODEL}/generate", {}),
         (MODEL, None),
