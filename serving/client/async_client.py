@@ -1,58 +1,41 @@
 """`AsyncClient`: calls from an event loop."""
 
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
-from types import TracebackType
-from typing import Self, TypeVar, cast
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from serving.client.answers import Answer
 from serving.client.batching import batches_async, in_order_async
-from serving.client.calls import calls, new_request_id, require_batch
+from serving.client.calls import Caller, new_request_id, require_batch
 from serving.client.connecting import KeepAlive, Protocol, Tls
 from serving.client.errors import CallError, RequestRefusedError
 from serving.client.messages import Outputs, question_of, read_answers
-from serving.client.retries import Deadline, Retries, repeatedly_async
+from serving.client.retries import Deadline, repeatedly_async
 from serving.protocol import MAX_ROWS
+
+if TYPE_CHECKING:
+    from serving.client.grpc_connection import AsyncGrpcConnection
+    from serving.client.http_connection import AsyncHttpConnection
 
 T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(Caller["AsyncGrpcConnection | AsyncHttpConnection"]):
     """`Client` for asyncio: the same arguments, the same calls, awaited.
 
     It belongs to the event loop that it is made in. A cancelled call is cancelled at the server as well.
     """
 
-    def __init__(
-        self,
-        address: str,
-        model: str,
-        protocol: Protocol = "grpc",
-        *,
-        timeout_s: float = 30.0,
-        api_key: str | None = None,
-        token: str | Callable[[], str] | None = None,
-        tls: Tls | None = None,
-        retries: Retries | None = None,
-        keep_alive: KeepAlive | None = None,
-    ) -> None:
-        self._calls = calls(
-            address,
-            model,
-            protocol,
-            timeout_s=timeout_s,
-            api_key=api_key,
-            token=token,
-            tls=tls,
-            retries=retries,
-            keep_alive=keep_alive,
-        )
+    def _connect(
+        self, address: str, protocol: Protocol, tls: Tls | None, keep_alive: KeepAlive
+    ) -> "AsyncGrpcConnection | AsyncHttpConnection":
         if protocol == "grpc":
-            from serving.client.grpc_connection import AsyncGrpcConnection as Connection
-        else:
-            from serving.client.http_connection import AsyncHttpConnection as Connection  # type: ignore[assignment]
-        self._connection = Connection(address, tls, self._calls.keep_alive)
-        self._outputs: Outputs | None = None
+            from serving.client.grpc_connection import AsyncGrpcConnection
+
+            return AsyncGrpcConnection(address, tls, keep_alive)
+        from serving.client.http_connection import AsyncHttpConnection
+
+        return AsyncHttpConnection(address, tls, keep_alive)
 
     async def classify(
         self,
@@ -63,7 +46,7 @@ class AsyncClient:
         timeout_s: float | None = None,
     ) -> list[Answer]:
         """See `Client.classify`."""
-        deadline = Deadline(self._calls.timeout_s if timeout_s is None else timeout_s)
+        deadline = self._deadline(timeout_s)
         answers: list[Answer] = []
         for offset in range(0, len(texts), MAX_ROWS):
             part = texts[offset : offset + MAX_ROWS]
@@ -129,25 +112,20 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _ask(self, texts: Sequence[str], top_k: int | None, scores: bool, deadline: Deadline) -> list[Answer]:
         known = await self._known_outputs(deadline)
         request_id = new_request_id()
-        question = question_of(self._calls.model, texts, known, top_k=top_k, scores=scores, request_id=request_id)
+        question = question_of(self._model, texts, known, top_k=top_k, scores=scores, request_id=request_id)
 
         async def attempt(seconds: float) -> list[Answer]:
-            reply = await self._connection.infer(question, self._calls.headers(request_id, seconds), seconds)
+            reply = await self._connection.infer(question, self._headers(request_id, seconds), seconds)
             return read_answers(reply, question)
 
         try:
-            return await repeatedly_async(attempt, self._calls.retries, deadline)
+            return await repeatedly_async(attempt, self._retries, deadline)
         except RequestRefusedError:
             # Perhaps the model was replaced by one with other outputs.
             self._outputs = None
@@ -159,11 +137,11 @@ class AsyncClient:
             request_id = new_request_id()
 
             async def attempt(seconds: float) -> Outputs:
-                headers = self._calls.headers(request_id, seconds)
-                return await self._connection.outputs(self._calls.model, headers, seconds)
+                headers = self._headers(request_id, seconds)
+                return await self._connection.outputs(self._model, headers, seconds)
 
             try:
-                self._outputs = await repeatedly_async(attempt, self._calls.retries, deadline)
+                self._outputs = await repeatedly_async(attempt, self._retries, deadline)
             except RequestRefusedError:
                 self._outputs = {}
         return self._outputs

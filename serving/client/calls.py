@@ -1,70 +1,64 @@
-"""What both clients share: the settings of a call, and the headers of an attempt."""
+"""What both clients are made with, and the headers of an attempt."""
 
 import re
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from serving.client.connecting import Credentials, KeepAlive, Protocol, Tls
-from serving.client.messages import TIMEOUT_MS
-from serving.client.retries import Retries
+from serving.client.messages import TIMEOUT_MS, Outputs
+from serving.client.retries import Deadline, Retries
 from serving.protocol import MAX_ROWS, REQUEST_ID
 from slipway.errors import ServingError
+
+Connection = TypeVar("Connection")
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):[0-9]{1,5}")
 
 
-@dataclass(frozen=True)
-class Calls:
-    """How calls are made; the arguments of `Client`."""
+class Caller(ABC, Generic[Connection]):
+    """Whoever calls one model of one endpoint; `Connection` is how, from threads or from an event loop."""
 
-    address: str
-    model: str
-    protocol: Protocol
-    timeout_s: float
-    credentials: Credentials
-    tls: Tls | None
-    retries: Retries
-    keep_alive: KeepAlive
-
-    def __post_init__(self) -> None:
-        if not _ADDRESS.fullmatch(self.address):
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        protocol: Protocol = "grpc",
+        *,
+        timeout_s: float = 30.0,
+        api_key: str | None = None,
+        token: str | Callable[[], str] | None = None,
+        tls: Tls | None = None,
+        retries: Retries | None = None,
+        keep_alive: KeepAlive | None = None,
+    ) -> None:
+        """Raises `ServingError` if these make no sense, or a file of `tls` can't be used; nothing is sent yet."""
+        if not _ADDRESS.fullmatch(address):
             raise ServingError(
-                f"address {self.address!r} is not host:port, such as 127.0.0.1:8080 or [::1]:8080; it has no scheme "
+                f"address {address!r} is not host:port, such as 127.0.0.1:8080 or [::1]:8080; it has no scheme "
                 "and no path."
             )
-        if self.protocol not in ("grpc", "http"):
-            raise ServingError(f"protocol {self.protocol!r} is not known; grpc and http are.")
+        if protocol not in ("grpc", "http"):
+            raise ServingError(f"protocol {protocol!r} is not known; grpc and http are.")
+        self._model = model
+        self._timeout_s = timeout_s
+        self._credentials = Credentials(api_key, token)
+        self._retries = retries or Retries()
+        self._outputs: Outputs | None = None
+        self._connection = self._connect(address, protocol, tls, keep_alive or KeepAlive())
 
-    def headers(self, request_id: str, seconds: float) -> dict[str, str]:
+    @abstractmethod
+    def _connect(self, address: str, protocol: Protocol, tls: Tls | None, keep_alive: KeepAlive) -> Connection:
+        """The connection that calls go through."""
+
+    def _deadline(self, timeout_s: float | None) -> Deadline:
+        return Deadline(self._timeout_s if timeout_s is None else timeout_s)
+
+    def _headers(self, request_id: str, seconds: float) -> dict[str, str]:
         """Of an attempt that may take so many seconds."""
         milliseconds = max(1, int(1000 * seconds))
-        return {REQUEST_ID: request_id, TIMEOUT_MS: str(milliseconds), **self.credentials.headers()}
-
-
-def calls(
-    address: str,
-    model: str,
-    protocol: Protocol,
-    *,
-    timeout_s: float,
-    api_key: str | None,
-    token: str | Callable[[], str] | None,
-    tls: Tls | None,
-    retries: Retries | None,
-    keep_alive: KeepAlive | None,
-) -> Calls:
-    """The settings that a client is made with; raises `ServingError` if they make no sense."""
-    return Calls(
-        address,
-        model,
-        protocol,
-        timeout_s,
-        Credentials(api_key, token),
-        tls,
-        retries or Retries(),
-        keep_alive or KeepAlive(),
-    )
+        return {REQUEST_ID: request_id, TIMEOUT_MS: str(milliseconds), **self._credentials.headers()}
 
 
 def new_request_id() -> str:

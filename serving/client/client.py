@@ -1,23 +1,26 @@
 """`Client`: calls from threads."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import TracebackType
-from typing import Self, TypeVar, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from serving.client.answers import Answer
 from serving.client.batching import batches, in_order
-from serving.client.calls import calls, new_request_id, require_batch
+from serving.client.calls import Caller, new_request_id, require_batch
 from serving.client.connecting import KeepAlive, Protocol, Tls
 from serving.client.errors import CallError, RequestRefusedError
 from serving.client.messages import Outputs, question_of, read_answers
-from serving.client.retries import Deadline, Retries, repeatedly
+from serving.client.retries import Deadline, repeatedly
 from serving.protocol import MAX_ROWS
+
+if TYPE_CHECKING:
+    from serving.client.grpc_connection import GrpcConnection
+    from serving.client.http_connection import HttpConnection
 
 T = TypeVar("T")
 
 
-class Client:
+class Client(Caller["GrpcConnection | HttpConnection"]):
     """Classifies texts through the endpoint at `address` (`host:port`); both protocols share the port.
 
     One client serves any number of threads, keeps its connections open and is cheap to use and dear to make: keep it.
@@ -28,36 +31,16 @@ class Client:
     each: see `serving.client.errors` for what to do about which.
     """
 
-    def __init__(
-        self,
-        address: str,
-        model: str,
-        protocol: Protocol = "grpc",
-        *,
-        timeout_s: float = 30.0,
-        api_key: str | None = None,
-        token: str | Callable[[], str] | None = None,
-        tls: Tls | None = None,
-        retries: Retries | None = None,
-        keep_alive: KeepAlive | None = None,
-    ) -> None:
-        self._calls = calls(
-            address,
-            model,
-            protocol,
-            timeout_s=timeout_s,
-            api_key=api_key,
-            token=token,
-            tls=tls,
-            retries=retries,
-            keep_alive=keep_alive,
-        )
+    def _connect(
+        self, address: str, protocol: Protocol, tls: Tls | None, keep_alive: KeepAlive
+    ) -> "GrpcConnection | HttpConnection":
         if protocol == "grpc":
-            from serving.client.grpc_connection import GrpcConnection as Connection
-        else:
-            from serving.client.http_connection import HttpConnection as Connection  # type: ignore[assignment]
-        self._connection = Connection(address, tls, self._calls.keep_alive)
-        self._outputs: Outputs | None = None
+            from serving.client.grpc_connection import GrpcConnection
+
+            return GrpcConnection(address, tls, keep_alive)
+        from serving.client.http_connection import HttpConnection
+
+        return HttpConnection(address, tls, keep_alive)
 
     def classify(
         self,
@@ -72,7 +55,7 @@ class Client:
         `top_k` fills `Answer.scores` with so many labels, `scores` with all. More than 64 texts are several requests,
         one after the other, within the one `timeout_s`: for thousands take `classify_iter`. Raises a `CallError`.
         """
-        deadline = Deadline(self._calls.timeout_s if timeout_s is None else timeout_s)
+        deadline = self._deadline(timeout_s)
         answers: list[Answer] = []
         for offset in range(0, len(texts), MAX_ROWS):
             part = texts[offset : offset + MAX_ROWS]
@@ -146,25 +129,20 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _ask(self, texts: Sequence[str], top_k: int | None, scores: bool, deadline: Deadline) -> list[Answer]:
         known = self._known_outputs(deadline)
         request_id = new_request_id()
-        question = question_of(self._calls.model, texts, known, top_k=top_k, scores=scores, request_id=request_id)
+        question = question_of(self._model, texts, known, top_k=top_k, scores=scores, request_id=request_id)
 
         def attempt(seconds: float) -> list[Answer]:
-            reply = self._connection.infer(question, self._calls.headers(request_id, seconds), seconds)
+            reply = self._connection.infer(question, self._headers(request_id, seconds), seconds)
             return read_answers(reply, question)
 
         try:
-            return repeatedly(attempt, self._calls.retries, deadline)
+            return repeatedly(attempt, self._retries, deadline)
         except RequestRefusedError:
             # Perhaps the model was replaced by one with other outputs.
             self._outputs = None
@@ -176,10 +154,8 @@ class Client:
             request_id = new_request_id()
             try:
                 self._outputs = repeatedly(
-                    lambda seconds: self._connection.outputs(
-                        self._calls.model, self._calls.headers(request_id, seconds), seconds
-                    ),
-                    self._calls.retries,
+                    lambda seconds: self._connection.outputs(self._model, self._headers(request_id, seconds), seconds),
+                    self._retries,
                     deadline,
                 )
             except RequestRefusedError:

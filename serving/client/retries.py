@@ -25,6 +25,7 @@ import tenacity
 from serving.client.errors import CallError, DeadlineExceededError
 
 T = TypeVar("T")
+Policy = TypeVar("Policy", tenacity.Retrying, tenacity.AsyncRetrying)
 
 _log = logging.getLogger("serving.client")
 
@@ -66,30 +67,28 @@ class Deadline:
 
 def repeatedly(attempt: Callable[[float], T], retries: Retries, deadline: Deadline) -> T:
     """`attempt(seconds that it may take)`, again while that is worthwhile and there is time."""
-    again = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_is_worthwhile),
-        wait=lambda state: _wait_s(state, retries),
-        stop=lambda state: _is_over(state, retries, deadline),
-        before_sleep=_tell,
-        reraise=True,
-    )
+    again = _policy(tenacity.Retrying, retries, deadline)
     return again(lambda: attempt(deadline.allowance_s(retries)))
 
 
 async def repeatedly_async(attempt: Callable[[float], Awaitable[T]], retries: Retries, deadline: Deadline) -> T:
     """`repeatedly`, for asyncio."""
-    again = tenacity.AsyncRetrying(
+    again = _policy(tenacity.AsyncRetrying, retries, deadline)
+
+    async def once() -> T:
+        return await attempt(deadline.allowance_s(retries))
+
+    return await again(once)
+
+
+def _policy(kind: type[Policy], retries: Retries, deadline: Deadline) -> Policy:
+    return kind(
         retry=tenacity.retry_if_exception(_is_worthwhile),
         wait=lambda state: _wait_s(state, retries),
         stop=lambda state: _is_over(state, retries, deadline),
         before_sleep=_tell,
         reraise=True,
     )
-
-    async def once() -> T:
-        return await attempt(deadline.allowance_s(retries))
-
-    return await again(once)
 
 
 def _is_worthwhile(error: BaseException) -> bool:

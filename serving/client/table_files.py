@@ -20,10 +20,12 @@ from typing import IO, Any, Protocol, cast
 from serving.client.answers import Answer
 from serving.client.tables import (
     LABEL,
+    NEW_COLUMNS,
     SCORE,
     TRUNCATED,
     VERSION,
     AnswerColumns,
+    append_arrow,
     columns_of,
     require_text_column,
     text_values,
@@ -225,17 +227,9 @@ class _ParquetWriter:
         self._writer: Any = None
 
     def write(self, chunk: Chunk, columns: AnswerColumns, prefix: str) -> None:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        batch = chunk.batch()
-        for name, values, kind in (
-            (LABEL, columns.labels, pa.string()),
-            (SCORE, columns.scores, pa.float32()),
-            (TRUNCATED, columns.truncated, pa.bool_()),
-            (VERSION, columns.versions, pa.string()),
-        ):
-            batch = batch.append_column(prefix + name, pa.array(values, kind))
+        batch = append_arrow(chunk.batch(), columns, prefix)
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._scratch, batch.schema)
         self._writer.write_batch(batch.cast(self._writer.schema))
@@ -254,7 +248,7 @@ class _SeparatedWriter:
     def write(self, chunk: Chunk, columns: AnswerColumns, prefix: str) -> None:
         if self._names is None:
             self._names = list(chunk.names)
-            self._rows.writerow([*self._names, *(prefix + name for name in (LABEL, SCORE, TRUNCATED, VERSION))])
+            self._rows.writerow([*self._names, *(prefix + name for name in NEW_COLUMNS)])
         unknown = [name for name in chunk.names if name not in self._names]
         if unknown:
             raise ValueError(f"the column {unknown[0]!r} is not in the first rows, so there is no place for it")

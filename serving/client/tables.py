@@ -93,6 +93,20 @@ def columns_of(texts: Sequence[str | None], answers: Sequence[Answer]) -> Answer
     )
 
 
+def append_arrow(table: Any, columns: AnswerColumns, prefix: str) -> Any:
+    """A pyarrow Table or RecordBatch with the new columns after its own."""
+    import pyarrow as pa
+
+    for name, values, kind in (
+        (LABEL, columns.labels, pa.string()),
+        (SCORE, columns.scores, pa.float32()),
+        (TRUNCATED, columns.truncated, pa.bool_()),
+        (VERSION, columns.versions, pa.string()),
+    ):
+        table = table.append_column(prefix + name, pa.array(values, kind))
+    return table
+
+
 class _PandasFrame:
     def __init__(self, frame: Any, text: str, prefix: str) -> None:
         require_text_column(list(frame.columns), text, prefix)
@@ -128,15 +142,4 @@ class _ArrowFrame:
         return (text for text in self._texts if text is not None)
 
     def with_answers(self, answers: Sequence[Answer]) -> Any:
-        import pyarrow as pa
-
-        columns = columns_of(self._texts, answers)
-        table = self._table
-        for name, values, kind in (
-            (LABEL, columns.labels, pa.string()),
-            (SCORE, columns.scores, pa.float32()),
-            (TRUNCATED, columns.truncated, pa.bool_()),
-            (VERSION, columns.versions, pa.string()),
-        ):
-            table = table.append_column(self._prefix + name, pa.array(values, kind))
-        return table
+        return append_arrow(self._table, columns_of(self._texts, answers), self._prefix)
