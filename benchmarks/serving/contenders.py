@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import psutil
 
+from benchmarks.serving.processes import tree, used_s
 from serving.server.triton import free_ports
 
 PEERS = Path(__file__).parent / "peers"
@@ -146,7 +147,7 @@ def running(peer: Peer, python: Path, checkpoint: Path) -> Iterator[Contender]:
                 peer.path,
                 peer.body,
                 peer.label,
-                lambda: cpu_s_of_tree(process.pid),
+                lambda: used_s(tree(psutil.Process(process.pid))),
                 versions(python, peer),
             )
             await_ready(contender, process, log)
@@ -173,15 +174,6 @@ def await_ready(contender: Contender, process: "subprocess.Popen[bytes]", log: A
             return
     log.seek(0)
     raise RuntimeError(f"{contender.name}: {said}\n{log.read()[-2000:]}")
-
-
-def cpu_s_of_tree(root: int) -> float:
-    used = 0.0
-    for process in (psutil.Process(root), *psutil.Process(root).children(recursive=True)):
-        with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            used += times.user + times.system
-    return used
 
 
 def versions(python: Path, peer: Peer) -> dict[str, str]:

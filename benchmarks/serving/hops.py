@@ -1,6 +1,6 @@
 """What each hop costs: the same bundle in process, through Triton, and through Envoy, over gRPC and HTTP.
 
-    python -m benchmarks.serving.hops BUNDLE [--rows 1] [--rounds 5] [--seconds 2]
+    python -m benchmarks.serving.hops BUNDLE [--rows 1] [--rounds 5] [--seconds 1]
 
 All take turns in one run; figures are medians over the rounds, with half the spread in brackets. Texts are the bundle's
 test texts at random, `--rows` of them a request. In process means one process for each instance that answers as fast as

@@ -14,7 +14,6 @@ import contextlib
 import http.client
 import json
 import random
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from rich.table import Table
 from benchmarks.serving.overload import Caller, Run, drive
 from serving.frontdoor.door import Backend, FrontDoor, Limits
 from serving.frontdoor.dynamic import write_configuration
+from serving.server.triton import free_ports
 
 _TIMES_CAPACITY = (0.5, 0.75, 0.9, 1.0, 3.0)
 _SLOW, _SLOW_SHARE = 4.0, 0.03
@@ -62,9 +62,7 @@ def envoy(port: int, workers: int, service_ms: float, slo_ms: float) -> Iterator
     """The address of an Envoy in front of `port`."""
     with tempfile.TemporaryDirectory(prefix="overload-") as name:
         directory = Path(name)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            front = int(probe.getsockname()[1])
+        [front] = free_ports(1)
         door = FrontDoor(
             model="simulated", host="127.0.0.1", port=front, backends=(Backend("stable", port, port),),
             health_text="health", max_body_bytes=100_000, max_connections=4096, instances=workers, timeout_s=10.0,

@@ -30,13 +30,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from export.students import dense_structure
 
 import serving
 from benchmarks.serving.asking import Asker
 from benchmarks.serving.contenders import PEERS_OF_SLIPWAY, Contender, Peer, install, running
 from benchmarks.serving.processes import cpu_s
 from benchmarks.serving.undisturbed import Watch
+from export.search.structures import dense_structure
 from export.source import Source
 from serving.protocol import inference_body
 from slipway.artifacts import canonical_digest, write_artifact

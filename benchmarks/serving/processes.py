@@ -1,14 +1,30 @@
-"""What the processes of an endpoint use: processor time and memory, by what they are."""
+"""What processes use: processor time of any, and memory as well of an endpoint's, by what they are."""
 
 import contextlib
 from collections import defaultdict
+from collections.abc import Iterable
 
 import psutil
 
 import serving
-from serving.server.runtime import marked_processes
+from slipway.processes import marked_processes
 
 KINDS = {"triton_python_backend_stub": "model", "tritonserver": "Triton", "envoy": "Envoy"}
+
+
+def used_s(processes: Iterable[psutil.Process]) -> float:
+    """Processor seconds that they have used so far; those that have ended count nothing."""
+    used = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            used += times.user + times.system
+    return used
+
+
+def tree(root: psutil.Process) -> list[psutil.Process]:
+    """A process and all that it started."""
+    return [root, *root.children(recursive=True)]
 
 
 def kind_of(process: psutil.Process) -> str:
@@ -27,8 +43,7 @@ def cpu_s(endpoint: serving.Endpoint) -> dict[str, float]:
     used: dict[str, float] = defaultdict(float)
     for process in processes(endpoint):
         with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            used[kind_of(process)] += times.user + times.system
+            used[kind_of(process)] += used_s([process])
     return used
 
 

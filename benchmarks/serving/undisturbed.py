@@ -1,12 +1,13 @@
 """Measuring on a shared machine: what other processes took meanwhile is known, and spoilt runs are repeated."""
 
-import contextlib
 import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import psutil
+
+from benchmarks.serving.processes import tree, used_s
 
 T = TypeVar("T")
 
@@ -51,10 +52,4 @@ def _busy_s() -> float:
 
 
 def _own_s() -> float:
-    this = psutil.Process()
-    used = 0.0
-    for process in (this, *this.children(recursive=True)):
-        with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            used += times.user + times.system
-    return used
+    return used_s(tree(psutil.Process()))
