@@ -1,6 +1,6 @@
 """The runtime directory of an endpoint, and the sweeping of everything that an endpoint can leave behind.
 
-Whatever an endpoint makes carries its id: processes in their environment (`SLIPWAY_ENDPOINT_ID`, inherited by
+Whatever an endpoint makes carries its id: processes in their environment (`slipway.processes`, inherited by
 Triton's stubs, which nobody here starts), shared memory in its name, files under the runtime directory. So
 one sweep by id removes all of it, whoever is still alive to do it.
 
@@ -23,8 +23,7 @@ from pathlib import Path
 import psutil
 
 from slipway.errors import ServingError
-
-MARKER = "SLIPWAY_ENDPOINT_ID"
+from slipway.processes import marked_processes
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 _LOCK = "lock"
@@ -88,16 +87,6 @@ class Runtime:
         """Stop being an owner."""
         with contextlib.suppress(OSError):
             os.close(self.lock)
-
-
-def marked_processes(endpoint_id: str) -> list[psutil.Process]:
-    """Live processes of this user that carry the id, without the calling one."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(MARKER) == endpoint_id:
-                found.append(process)
-    return found
 
 
 def endpoints_directory() -> Path:

@@ -35,8 +35,9 @@ from pathlib import Path
 from typing import Any
 
 from serving.protocol import FORWARDED_HEADERS
-from serving.server.runtime import MARKER, Runtime
+from serving.server.runtime import Runtime
 from slipway.errors import ServingError
+from slipway.processes import MARKER
 
 LOOPBACK = "127.0.0.1"
 

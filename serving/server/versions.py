@@ -18,8 +18,9 @@ from serving.observability.settings import holds_back, observe_environment
 from serving.observability.tracing import Collector, triton_options
 from serving.server import triton
 from serving.server.processes import Process
-from serving.server.runtime import SHARED_MEMORY, Runtime, marked_processes
+from serving.server.runtime import SHARED_MEMORY, Runtime
 from serving.server.supervision import Plan
+from slipway.processes import marked_processes
 
 _FLUSH_S = 5.0
 

@@ -86,12 +86,6 @@ class Noted:
         self.done.append("recover")
 
 
-def test_the_mark_is_the_one_that_endpoints_put_on_their_processes() -> None:
-    from serving.server.runtime import MARKER as SERVING_MARKER
-
-    assert MARKER == SERVING_MARKER
-
-
 def test_the_server_behind_a_port_is_known_by_its_mark_and_so_are_its_other_processes(stub: Stub) -> None:
     mine, other, unmarked = stub("one"), stub("one"), stub(None)
     stranger = stub("two")

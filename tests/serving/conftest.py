@@ -18,8 +18,8 @@ import pytest
 
 import serving
 from serving.server.envoy_admin import EnvoyAdmin
-from serving.server.runtime import MARKER, marked_processes
 from slipway.bundle import Bundle
+from slipway.processes import MARKER, marked_processes
 from slipway.recipe import Limits, Serve
 from tests.tiny_bundle import write_tiny_bundle
 

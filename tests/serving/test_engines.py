@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import serving
-from serving.server.runtime import marked_processes
 from slipway.bundle import EXPECTED, Bundle
 from slipway.predictor import Predictor
+from slipway.processes import marked_processes
 from slipway.recipe import Serve
 from tests.tiny_bundle import write_tiny_bundle
 

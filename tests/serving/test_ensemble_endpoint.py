@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 import serving
-from serving.server.runtime import marked_processes
 from slipway.bundle import Bundle
 from slipway.errors import ServingError
+from slipway.processes import marked_processes
 from slipway.recipe import Serve
 from tests.serving.conftest import eventually
 from tests.tiny_bundle import CHECK_TEXTS, write_tiny_bundle

@@ -16,9 +16,10 @@ import pytest
 import serving
 from serving.protocol import inference_body
 from serving.server import runtime
-from serving.server.runtime import Runtime, marked_processes
+from serving.server.runtime import Runtime
 from slipway.bundle import Bundle
 from slipway.errors import ArtifactError, ServingError
+from slipway.processes import marked_processes
 from slipway.recipe import Serve
 from tests.serving.conftest import OWNER, Owner, eventually
 from tests.tiny_bundle import write_tiny_bundle
