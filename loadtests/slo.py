@@ -24,7 +24,7 @@ from loadtests.measured import Codes, Measured, of_file, of_table
 from loadtests.validity import why_invalid
 from slipway.recipe import LoadTest, Slo
 from slipway.timeline import FaultRecord
-from slipway.verdict import Interval, Latency, Objective, Verdict
+from slipway.verdict import PERCENTILES, Interval, Latency, Objective, Verdict
 
 _SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 
@@ -191,7 +191,7 @@ def _cautions(section: LoadTest, latency: Latency, objectives: Sequence[Objectiv
         if objective.interval is None or objective.name in ("error_rate", "goodput"):
             continue
         low, high = objective.interval
-        name = _NAMES.get(objective.name, objective.name)
+        name = PERCENTILES.get(objective.name, objective.name)
         if high is None:
             found.append(f"{latency.requests} requests are too few to bound {name}: it may be higher than any of them.")
         elif low <= objective.limit < high:
@@ -216,13 +216,10 @@ def _reason(verdict: Verdict, late: Sequence[FaultRecord]) -> str:
     return f"Met {where}: {', '.join(told)}."
 
 
-_NAMES = {"p50_ms": "p50", "p95_ms": "p95", "p99_ms": "p99", "p999_ms": "p99.9"}
-
-
 def _spoken(objective: Objective) -> str:
     relation = "within" if objective.met else "below" if objective.name == "goodput" else "over"
-    if objective.name in _NAMES:
-        return f"{_NAMES[objective.name]} {objective.measured:.1f} ms is {relation} {objective.limit:g} ms"
+    if objective.name in PERCENTILES:
+        return f"{PERCENTILES[objective.name]} {objective.measured:.1f} ms is {relation} {objective.limit:g} ms"
     if objective.name == "wrong":
         return f"{objective.measured:.0f} wrong answers is {relation} {objective.limit:g}"
     return f"{objective.name.replace('_', ' ')} {objective.measured:.2%} is {relation} {objective.limit:.2%}"

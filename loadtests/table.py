@@ -21,20 +21,18 @@ def summary(verdict: Verdict) -> Table:
     table.add_column("latency, ms")
     for name in ("requests", "p50", "p90", "p95", "p99", "p99.9", "max"):
         table.add_column(name, justify="right")
-    _add(table, "all", verdict.latency)
+    whole, *parts = verdict.latency_rows
+    _add(table, *whole)
     if verdict.intervals:
         table.add_row("  95 % sure", "", *(_interval(verdict, name) for name in _PERCENTILES), "", style="dim")
-    for parts in (verdict.by_protocol, verdict.by_version):
-        if len(parts) > 1:
-            for name, latency in parts.items():
-                _add(table, f"  version {name}" if parts is verdict.by_version else f"  {name}", latency)
+    for name, latency in parts:
+        _add(table, f"  {name}", latency)
     limits = {objective.name: objective for objective in verdict.objectives}
     table.add_section()
     cells = [_limit(limits[name]) if name in limits else "" for name in _PERCENTILES]
     table.add_row("objective", "", *cells, "")
-    failed = sum(verdict.failures.values())
     kinds = ", ".join(f"{count} {outcome}" for outcome, count in verdict.failures.items())
-    table.add_row("failures", str(failed), _limit(limits["error_rate"]), kinds, "", "", "", "")
+    table.add_row("failures", str(verdict.failed), _limit(limits["error_rate"]), kinds, "", "", "", "")
     if verdict.goodput_share is not None:
         judged = _limit(limits["goodput"]) if "goodput" in limits else ""
         within = f"≤ {verdict.goodput_ms:g} ms"

@@ -3,7 +3,9 @@
     verdict/
       manifest.json
       verdict.json      `Verdict` below
+      timeline.json     `slipway.timeline.Timeline`
       samples.parquet   one row per request, see `SAMPLE_COLUMNS`
+      report.html       the figures of timeline.json; left out where nothing is installed that draws
 
 Every latency counts from the scheduled arrival (not from when the generator got round to sending), in ms.
 """
@@ -28,6 +30,9 @@ SAMPLE_COLUMNS = {
     "texts": "int16",  # texts in the request; text_index is the first
     "version": "string",  # of the model that answered; empty if it didn't say
 }
+
+PERCENTILES = {"p50_ms": "p50", "p95_ms": "p95", "p99_ms": "p99", "p999_ms": "p99.9"}
+"""Objectives about latency: which percentile each is about, as a person writes it."""
 
 GENERATORS = "slipway.generators"
 """Key of the samples' metadata that holds a JSON list of `Generator`, one for each process that sent."""
@@ -148,3 +153,27 @@ class Verdict(BaseModel):
     """Processor, cores."""
     generators: list[Generator] = []
     """Every process that sent."""
+
+    @property
+    def failed(self) -> int:
+        """Requests that were not answered correctly in time."""
+        return sum(self.failures.values())
+
+    @property
+    def latency_limits(self) -> dict[str, float]:
+        """Percentile → limit in ms, for example `{"p99": 50.0, "p99.9": 200.0}`."""
+        return {
+            PERCENTILES[objective.name]: objective.limit
+            for objective in self.objectives
+            if objective.name in PERCENTILES
+        }
+
+    @property
+    def latency_rows(self) -> list[tuple[str, Latency]]:
+        """All requests, then each protocol and each version of the model, where there is more than one."""
+        rows = [("all", self.latency)]
+        if len(self.by_protocol) > 1:
+            rows += self.by_protocol.items()
+        if len(self.by_version) > 1:
+            rows += [(f"version {version}", latency) for version, latency in self.by_version.items()]
+        return rows

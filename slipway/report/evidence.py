@@ -13,12 +13,10 @@ import numpy.typing as npt
 
 from slipway.artifacts import Artifact
 from slipway.bundle import BundleSpec, Variant
-from slipway.verdict import Latency, Verdict
+from slipway.timeline import Timeline
+from slipway.verdict import Verdict
 
 FloatArray = npt.NDArray[np.float64]
-TextArray = npt.NDArray[np.object_]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 REFERENCE = "pytorch"
 """Name of the dense checkpoint's row in a frontier."""
@@ -243,51 +241,12 @@ class Compression:
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Requests of a load test, in the order of their schedule; arrays `[requests]`. See `slipway.verdict`."""
-
-    scheduled_s: FloatArray
-    latency_ms: FloatArray
-    protocol: TextArray
-    outcome: TextArray
-    warmup: BoolArray
-
-    def __len__(self) -> int:
-        """Number of requests."""
-        return len(self.scheduled_s)
-
-    def where(self, rows: BoolArray | IntArray) -> "Samples":
-        """The requests that `rows` selects: a mask `[requests]` or their numbers."""
-        return Samples(
-            self.scheduled_s[rows],
-            self.latency_ms[rows],
-            self.protocol[rows],
-            self.outcome[rows],
-            self.warmup[rows],
-        )
-
-
-@dataclass(frozen=True)
 class Load:
-    """What a verdict says; `samples` is None if the requests were not kept."""
+    """What a verdict says; `timeline` is None if it kept none."""
 
     artifact: Artifact
     verdict: Verdict
-    samples: Samples | None
-
-    @property
-    def failed(self) -> int:
-        """Requests that were not answered correctly in time."""
-        return sum(self.verdict.failures.values())
-
-    @property
-    def latency_objectives(self) -> dict[str, float]:
-        """Percentile → limit in ms, for example `{"p99": 50.0}`."""
-        return {
-            objective.name.removesuffix("_ms"): objective.limit
-            for objective in self.verdict.objectives
-            if objective.name.endswith("_ms")
-        }
+    timeline: Timeline | None
 
 
 @dataclass(frozen=True)
@@ -378,11 +337,3 @@ def number(value: Any) -> float:
 
 def _whole(value: Any) -> int | None:
     return int(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def latency_rows(verdict: Verdict) -> list[tuple[str, Latency]]:
-    """All requests, then each protocol, if there is more than one."""
-    rows = [("all", verdict.latency)]
-    if len(verdict.by_protocol) > 1:
-        rows += sorted(verdict.by_protocol.items())
-    return rows

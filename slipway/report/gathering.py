@@ -9,11 +9,9 @@ not."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-import pyarrow.parquet as pq
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from slipway.artifacts import MANIFEST, Artifact, Kind, lineage, parent_of_kind, read_artifact
 from slipway.bundle import FRONTIER, Bundle, Variant
@@ -25,12 +23,13 @@ from slipway.report.evidence import (
     History,
     Load,
     Quality,
-    Samples,
     Training,
     number,
 )
-from slipway.verdict import SAMPLES, VERDICT, Verdict
+from slipway.timeline import TIMELINE, Timeline
+from slipway.verdict import VERDICT, Verdict
 
+_Parsed = TypeVar("_Parsed", bound=BaseModel)
 _KINDS: tuple[Kind, ...] = ("checkpoint", "bundle", "verdict")
 
 
@@ -135,29 +134,18 @@ def _compression(artifact: Artifact) -> Compression:
 
 
 def _load(artifact: Artifact) -> Load:
+    verdict = _parsed(artifact, VERDICT, Verdict)
+    return Load(
+        artifact, verdict, _parsed(artifact, TIMELINE, Timeline) if TIMELINE in artifact.manifest.files else None
+    )
+
+
+def _parsed(artifact: Artifact, name: str, model: type[_Parsed]) -> _Parsed:
     try:
-        verdict = Verdict.model_validate(artifact.json(VERDICT))
+        return model.model_validate(artifact.json(name))
     except (ValidationError, ValueError, OSError) as error:
         what = _first(error) if isinstance(error, ValidationError) else str(error)
-        raise ArtifactError(f"{artifact.path / VERDICT} can't be read: {what}.") from error
-    return Load(artifact, verdict, _samples(artifact.path / SAMPLES))
-
-
-def _samples(file: Path) -> Samples | None:
-    if not file.is_file():
-        return None
-    table = pq.read_table(file, columns=["scheduled_s", "latency_ms", "protocol", "outcome", "warmup"])
-    columns = {name: table.column(name).to_numpy() for name in table.column_names}
-    samples = Samples(
-        scheduled_s=columns["scheduled_s"].astype(np.float64),
-        latency_ms=columns["latency_ms"].astype(np.float64),
-        protocol=columns["protocol"].astype(object),
-        outcome=columns["outcome"].astype(object),
-        warmup=columns["warmup"].astype(bool),
-    )
-    order = np.argsort(samples.scheduled_s, kind="stable")
-    usable = np.isfinite(samples.scheduled_s) & np.isfinite(samples.latency_ms)
-    return samples.where(order[usable[order]])
+        raise ArtifactError(f"{artifact.path / name} can't be read: {what}.") from error
 
 
 def _optional_json(artifact: Artifact, name: str) -> Any:

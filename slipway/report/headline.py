@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from slipway.report import formatting
-from slipway.report.evidence import Compression, Evidence, Load, Training
+from slipway.report.evidence import Compression, Evidence, Training
+from slipway.verdict import Objective, Verdict
 
 State = Literal["met", "missed", "invalid", "plain"]
 
@@ -45,7 +46,7 @@ class Tile:
 def headline(evidence: Evidence) -> Headline:
     """The judgement of the last stage that has run."""
     if evidence.load:
-        return _load_headline(evidence.load)
+        return load_headline(evidence.load.verdict)
     if evidence.compression:
         return _compression_headline(evidence.compression)
     assert evidence.training is not None  # noqa: S101  (gather refuses to be empty)
@@ -58,12 +59,12 @@ def tiles(evidence: Evidence) -> list[Tile]:
     found += _quality_tiles(evidence)
     found += _size_tiles(evidence)
     if evidence.load:
-        found += _load_tiles(evidence.load)
+        found += load_tiles(evidence.load.verdict)
     return found
 
 
-def _load_headline(load: Load) -> Headline:
-    verdict = load.verdict
+def load_headline(verdict: Verdict) -> Headline:
+    """Whether the objective was met."""
     rate = f"{formatting.rate(verdict.offered_rate)} requests/s"
     titles = {
         "met": f"Objective met at {rate}",
@@ -71,6 +72,25 @@ def _load_headline(load: Load) -> Headline:
         "invalid": f"Load test invalid at {rate}",
     }
     return Headline(verdict.outcome, titles[verdict.outcome], verdict.reason)
+
+
+def load_tiles(verdict: Verdict) -> list[Tile]:
+    """The p99 and the failures."""
+    states = {objective.name: objective_state(verdict, objective) for objective in verdict.objectives}
+    limit = verdict.latency_limits.get("p99")
+    at = f"at {formatting.rate(verdict.offered_rate)} requests/s"
+    allowed = f"{at} · at most {formatting.compact(limit)} ms" if limit else at
+    of = f"of {formatting.whole(verdict.latency.requests)}, a wrong label counts"
+    p99 = formatting.milliseconds(verdict.latency.p99)
+    return [
+        Tile("Latency p99", p99, "ms", allowed, states.get("p99_ms", "plain")),
+        Tile("Failed requests", formatting.whole(verdict.failed), "", of, states.get("error_rate", "plain")),
+    ]
+
+
+def objective_state(verdict: Verdict, objective: Objective) -> State:
+    """How one line of the objective is marked; an invalid run judges none."""
+    return "invalid" if verdict.outcome == "invalid" else "met" if objective.met else "missed"
 
 
 def _compression_headline(compression: Compression) -> Headline:
@@ -136,26 +156,3 @@ def _size_tiles(evidence: Evidence) -> list[Tile]:
         pace = f"{formatting.milliseconds(chosen.latency_ms.get('p50'))} ms, {chosen.name}"
         found.append(Tile("Faster than PyTorch", f"{chosen.speedup:.1f}", "×", pace))
     return found
-
-
-def _load_tiles(load: Load) -> list[Tile]:
-    verdict = load.verdict
-    limit = load.latency_objectives.get("p99")
-    judged: State = "plain"
-    errors: State = "plain"
-    for objective in verdict.objectives:
-        state: State = "invalid" if verdict.outcome == "invalid" else "met" if objective.met else "missed"
-        judged = state if objective.name == "p99_ms" else judged
-        errors = state if objective.name == "error_rate" else errors
-    at = f"at {formatting.rate(verdict.offered_rate)} requests/s"
-    allowed = f"{at} · at most {formatting.compact(limit)} ms" if limit else at
-    return [
-        Tile("Latency p99", formatting.milliseconds(verdict.latency.p99), "ms", allowed, judged),
-        Tile(
-            "Failed requests",
-            formatting.whole(load.failed),
-            "",
-            f"of {formatting.whole(verdict.latency.requests)}, a wrong label counts",
-            errors,
-        ),
-    ]

@@ -16,26 +16,21 @@ from slipway.artifacts import library_versions
 from slipway.capacity import Capacity
 from slipway.comparison import Comparison
 from slipway.report import formatting
-from slipway.report.headline import Headline, State, Tile
+from slipway.report.headline import Headline, State, Tile, load_headline, load_tiles, objective_state
 from slipway.report.plots import capacity as capacity_plots
 from slipway.report.plots import comparison as comparison_plots
 from slipway.report.plots import timeline as timeline_plots
 from slipway.report.templating import make_environment, style_sheet
 from slipway.timeline import Timeline
-from slipway.verdict import Objective, Verdict
+from slipway.verdict import PERCENTILES, Objective, Verdict
 
 
 def verdict_page(name: str, verdict: Verdict, timeline: Timeline) -> str:
     """The page of one run at one rate."""
-    limits = {
-        objective.name.removesuffix("_ms"): objective.limit
-        for objective in verdict.objectives
-        if objective.name in ("p50_ms", "p95_ms", "p99_ms", "p999_ms")
-    }
-    limits = {"p99.9" if key == "p999" else key: limit for key, limit in limits.items()}
+    limits = verdict.latency_limits
     figures = {
         "latency": timeline_plots.latency_over_time(timeline, limits),
-        "percentiles": timeline_plots.percentile_plot(timeline, _for_percentiles(limits)),
+        "percentiles": timeline_plots.percentile_plot(timeline, limits),
         "distribution": timeline_plots.distribution(timeline, limits),
         "throughput": timeline_plots.throughput(timeline),
     }
@@ -49,13 +44,12 @@ def verdict_page(name: str, verdict: Verdict, timeline: Timeline) -> str:
         "verdict.html.j2",
         name,
         figures,
-        headline=_verdict_headline(verdict),
+        headline=load_headline(verdict),
         tiles=_verdict_tiles(verdict, timeline),
         verdict=verdict,
         timeline=timeline,
-        objectives=[_line(verdict, objective) for objective in verdict.objectives],
-        latencies=_latencies(verdict),
-        generator=_generator(verdict),
+        objectives=objective_lines(verdict),
+        conditions=conditions(verdict),
     )
 
 
@@ -127,24 +121,9 @@ def _render(template: str, name: str, figures: Mapping[str, str], **values: Any)
     )
 
 
-def _verdict_headline(verdict: Verdict) -> Headline:
-    rate = f"{formatting.rate(verdict.offered_rate)} requests/s"
-    titles = {
-        "met": f"Objective met at {rate}",
-        "missed": f"Objective missed at {rate}",
-        "invalid": f"Load test invalid at {rate}",
-    }
-    return Headline(verdict.outcome, titles[verdict.outcome], verdict.reason)
-
-
 def _verdict_tiles(verdict: Verdict, timeline: Timeline) -> list[Tile]:
-    states = {objective.name: _state(verdict, objective.met) for objective in verdict.objectives}
-    failed = sum(verdict.failures.values())
-    of = f"of {formatting.whole(verdict.latency.requests)}, a wrong label counts"
     tiles = [
-        Tile("Latency p50", formatting.milliseconds(verdict.latency.p50), "ms", "", states.get("p50_ms", "plain")),
-        Tile("Latency p99", formatting.milliseconds(verdict.latency.p99), "ms", "", states.get("p99_ms", "plain")),
-        Tile("Failed requests", formatting.whole(failed), "", of, states.get("error_rate", "plain")),
+        *load_tiles(verdict),
         Tile(
             "Answered correctly",
             formatting.rate(round(verdict.achieved_rate, 1)),
@@ -196,8 +175,8 @@ def _capacity_tiles(capacity: Capacity) -> list[Tile]:
 
 
 @dataclass(frozen=True)
-class _Line:
-    """An objective as the page shows it."""
+class ObjectiveLine:
+    """An objective as a page shows it."""
 
     name: str
     limit: str
@@ -206,7 +185,12 @@ class _Line:
     state: State
 
 
-def _line(verdict: Verdict, objective: Objective) -> _Line:
+def objective_lines(verdict: Verdict) -> list[ObjectiveLine]:
+    """What was asked, what was measured, and whether that is enough."""
+    return [_line(verdict, objective) for objective in verdict.objectives]
+
+
+def _line(verdict: Verdict, objective: Objective) -> ObjectiveLine:
     """Rates in percent, times in ms; goodput is the one that has to be above its limit."""
     name = objective.name
     show: Callable[[float], str]
@@ -222,39 +206,27 @@ def _line(verdict: Verdict, objective: Objective) -> _Line:
     if objective.interval is not None:
         low, high = objective.interval
         interval = f"{show(low)} – {'?' if high is None else show(high)}{unit}"
-    return _Line(
-        name.removesuffix("_ms").replace("p999", "p99.9").replace("_", " "),
+    return ObjectiveLine(
+        PERCENTILES.get(name, name.replace("_", " ")),
         f"{sign} {limit}{unit}",
         f"{show(objective.measured)}{unit}",
         interval,
-        _state(verdict, objective.met),
+        objective_state(verdict, objective),
     )
 
 
-def _latencies(verdict: Verdict) -> list[tuple[str, Any]]:
-    split = verdict.by_protocol if len(verdict.by_protocol) > 1 else {}
-    return [("all", verdict.latency), *split.items()]
-
-
-def _generator(verdict: Verdict) -> dict[str, Any]:
+def conditions(verdict: Verdict) -> dict[str, str]:
+    """How the load was made."""
     who = f"{verdict.users} users of a closed loop" if verdict.loop == "closed" else f"{verdict.arrivals} arrivals"
     busiest = max(verdict.generators, key=lambda each: each.sending_cpu, default=None)
     return {
         "offered": f"{formatting.rate(verdict.offered_rate)} requests/s, {who}, seed {verdict.seed}",
         "window": f"{formatting.seconds(verdict.duration_s)} after {formatting.seconds(verdict.warmup_s)} of warm-up",
         "protocols": ", ".join(verdict.protocols),
+        "answered correctly": f"{formatting.rate(round(verdict.achieved_rate, 1))} requests/s",
         "texts": f"{formatting.whole(verdict.texts)}, {verdict.mix} mix",
         "own delay": f"p99 {formatting.milliseconds(verdict.dispatch_lag_p99_ms)} ms, allowed "
         f"{formatting.milliseconds(verdict.max_dispatch_lag_ms)} ms",
         "generators": f"{verdict.workers} of them" if verdict.workers > 1 else "one",
         **({"busiest sending thread": f"{busiest.sending_cpu:.2f} of a core"} if busiest else {}),
     }
-
-
-def _state(verdict: Verdict, met: bool) -> State:
-    return "invalid" if verdict.outcome == "invalid" else "met" if met else "missed"
-
-
-def _for_percentiles(limits: dict[str, float]) -> dict[str, float]:
-    """Names whose digits are the quantile's: `p99.9` → `p999`."""
-    return {key.replace(".", ""): limit for key, limit in limits.items()}

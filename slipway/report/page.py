@@ -13,9 +13,10 @@ from markupsafe import Markup
 from slipway import __version__
 from slipway.bundle import Variant
 from slipway.report import plots
-from slipway.report.evidence import Evidence, Quality, latency_rows
+from slipway.report.evidence import Evidence, Quality
 from slipway.report.gathering import artifacts_behind
 from slipway.report.headline import headline, tiles
+from slipway.report.loadtest import conditions, objective_lines
 from slipway.report.templating import make_environment, style_sheet
 
 _LARGEST_CONFUSIONS = 10
@@ -59,7 +60,8 @@ def render(evidence: Evidence) -> str:
         stages=quality_stages(evidence),
         confusions=largest_confusions(evidence.served),
         figures={name: Markup(svg) for name, svg in _figures(evidence).items()},  # noqa: S704
-        latency_rows=latency_rows(evidence.load.verdict) if evidence.load else [],
+        objectives=objective_lines(evidence.load.verdict) if evidence.load else [],
+        conditions=conditions(evidence.load.verdict) if evidence.load else {},
         chain=list(artifacts_behind(evidence)),
         recipe=recipe_yaml(evidence),
         versions=_versions(evidence),
@@ -125,9 +127,9 @@ def _figures(evidence: Evidence) -> dict[str, str]:
     if evidence.compression and evidence.compression.variants:
         drawn["variants"] = plots.variants_plot(evidence.compression.variants, evidence.setting("export", "budget"))
     load = evidence.load
-    if load and load.samples is not None and len(load.samples):
-        drawn["time"] = plots.latency_over_time(load, load.samples)
-        drawn["distribution"] = plots.latency_distribution(load, load.samples)
+    if load and load.timeline is not None:
+        drawn["latency"] = plots.latency_over_time(load.timeline, load.verdict.latency_limits)
+        drawn["distribution"] = plots.distribution(load.timeline, load.verdict.latency_limits)
     return drawn
 
 

@@ -114,7 +114,7 @@ def _add_latency(grid: Table, load: Load) -> None:
 
 
 def _failures(load: Load) -> str:
-    counted = f"{load.failed:,} of {load.verdict.latency.requests:,}"
+    counted = f"{load.verdict.failed:,} of {load.verdict.latency.requests:,}"
     return counted if len(counted) <= _WIDTHS[-1] else f"{100 * load.verdict.error_rate:.3g}%"
 
 

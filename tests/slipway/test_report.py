@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from loadtests.timeline import tell
 from slipway.artifacts import Artifact, read_artifact, write_artifact
 from slipway.bundle import BundleSpec, Target, Tokenization, Variant
 from slipway.errors import ArtifactError
 from slipway.report import collect, gather, summary_table, write_report
-from slipway.report.evidence import DataSummary, Quality, Samples
-from slipway.report.plots.load import representative, rolling_percentile
+from slipway.report.evidence import DataSummary, Quality
 from slipway.report.plots.training import exponential_average
 from slipway.report.plots.variants import pareto_frontier
 from slipway.tasks.metrics import classification_metrics
@@ -268,7 +268,9 @@ def make_verdict(
         recipe={"name": "reviews", "loadtest": {"rate": rate, "slo": {"p95_ms": 30.0, "p99_ms": 50.0}}},
     ) as draft:
         draft.write_json("verdict.json", verdict.model_dump())
-        pq.write_table(table, draft.path / "samples.parquet")
+        samples = draft.path / "samples.parquet"
+        pq.write_table(table, samples)
+        draft.write_json("timeline.json", tell(samples, seconds, 3.0).model_dump(mode="json"))
     return read_artifact(out)
 
 
@@ -525,6 +527,15 @@ def test_one_request_is_enough_for_a_page(tmp_path: Path) -> None:
     Outline(page_of(tmp_path, *make_run(tmp_path, rate=1.0, seconds=1.0)))
 
 
+def test_a_verdict_that_kept_no_timeline_is_reported_without_figures(tmp_path: Path) -> None:
+    verdict = make_verdict(tmp_path / "verdict", None)
+    with write_artifact(tmp_path / "old", "verdict", name="reviews", inputs="v") as draft:
+        draft.write_json("verdict.json", verdict.json("verdict.json"))
+    outline = Outline(page_of(tmp_path, None, None, read_artifact(tmp_path / "old")))
+    assert "Objective met at 40 requests/s" in outline.text
+    assert not any(tag == "svg" for tag, _ in outline.tags)
+
+
 def test_the_page_stays_small_for_100000_requests(tmp_path: Path) -> None:
     artifacts = make_run(tmp_path, rate=1000.0, seconds=100.0, fail=lambda i: "error" if i % 7 == 0 else "ok")
     assert len(page_of(tmp_path, *artifacts).encode()) < 1_000_000
@@ -567,23 +578,6 @@ def test_the_majority_baseline_is_what_guessing_the_largest_class_scores() -> No
 def test_the_frontier_keeps_what_nothing_beats_in_both() -> None:
     points = [(5.0, 0.70), (4.0, 0.72), (9.0, 0.72), (3.0, 0.60), (8.0, 0.75), (4.0, 0.71)]
     assert pareto_frontier(points) == [(3.0, 0.60), (4.0, 0.72), (8.0, 0.75)]
-
-
-def test_a_sample_of_the_points_keeps_the_slowest() -> None:
-    latency = np.random.default_rng(0).exponential(5.0, 100_000)
-    mask = representative(latency)
-    assert mask[np.argsort(-latency)[:100]].all()
-    assert mask.sum() <= 2200
-
-
-def test_rolling_percentiles_are_those_of_their_windows() -> None:
-    times = np.linspace(0, 9.99, 400)
-    latency = np.where(times < 5, 10.0, 20.0)
-    words = np.array(["ok"] * 400, dtype=object)
-    middles, values = rolling_percentile(Samples(times, latency, words, words, np.zeros(400, dtype=bool)), 50)
-    assert len(middles) == 10
-    assert set(values[middles < 4.9]) == {10.0}
-    assert set(values[middles > 5.1]) == {20.0}
 
 
 def test_the_average_of_a_constant_is_the_constant() -> None:

@@ -1,12 +1,14 @@
-"""What the figures share: latency axes in plain milliseconds, a legend above the frame, room at the ends."""
+"""What the figures share: latency axes in plain milliseconds, limits with their names, a legend above the frame, room
+at the ends."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from slipway.report import formatting
 from slipway.report.plots.svg import Ink
 
 DASHES: Any = (0, (4, 3))
@@ -32,6 +34,25 @@ def latency_axis(axes: Any, axis: str, low: float, high: float, pad: float) -> t
     side.set_minor_locator(NullLocator())
     side.set_minor_formatter(NullFormatter())
     return low, high
+
+
+def remark(axes: Any, text: str, at: tuple[float, float], **placing: Any) -> None:
+    """Small red words about a limit or a fault beside the point `at`; `placing` as for matplotlib's `annotate`."""
+    axes.annotate(text, at, **{"textcoords": "offset points", "color": Ink.BAD, "fontsize": 8, "zorder": 6} | placing)
+
+
+def limit_line(axes: Any, name: str, limit_ms: float, side: Literal["left", "right"]) -> None:
+    """What the objective allows for the percentile `name`, across a y axis of latency, named at one end."""
+    axes.axhline(limit_ms, color=Ink.BAD, linewidth=1.1, linestyle=DASHES, zorder=3)
+    at, away = ((0, limit_ms), 3) if side == "left" else ((1, limit_ms), -2)
+    remark(
+        axes, limit_name(name, limit_ms), at, xycoords=("axes fraction", "data"), xytext=(away, 3), ha=side, va="bottom"
+    )
+
+
+def limit_name(name: str, limit_ms: float) -> str:
+    """`SLO p99 ≤ 50 ms`."""
+    return f"SLO {name} ≤ {formatting.compact(limit_ms)} ms"
 
 
 def padded(values: Any, pad: float) -> tuple[float, float]:

@@ -7,9 +7,9 @@ from typing import Any
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from slipway.capacity import Answer, Capacity, Probe
-from slipway.report import formatting
-from slipway.report.plots.axes import DASHES, latency_axis, legend
+from slipway.report.plots.axes import DASHES, latency_axis, legend, limit_line
 from slipway.report.plots.svg import Ink, canvas, to_svg
+from slipway.verdict import PERCENTILES
 
 _MARKS: dict[Answer, dict[str, Any]] = {
     "met": {"marker": "o", "color": Ink.GOOD, "label": "met"},
@@ -31,19 +31,9 @@ def latency_against_rate(capacity: Capacity) -> str:
         for probe in probes:
             for value in (probe.latency.p50, probe.latency.p99):
                 axes.plot([probe.rate], [value], linestyle="none", markersize=5, zorder=4, **_MARKS[probe.answer])
-        limits = {name.removesuffix("_ms"): limit for name, limit in capacity.slo.items() if name.endswith("_ms")}
+        limits = {PERCENTILES[name]: limit for name, limit in capacity.slo.items() if name in PERCENTILES}
         for name, limit in limits.items():
-            axes.axhline(limit, color=Ink.BAD, linewidth=1.1, linestyle=DASHES, zorder=3)
-            axes.annotate(
-                f"SLO {name} ≤ {formatting.compact(limit)} ms",
-                (0, limit),
-                xycoords=("axes fraction", "data"),
-                xytext=(3, 3),
-                textcoords="offset points",
-                va="bottom",
-                color=Ink.BAD,
-                fontsize=8,
-            )
+            limit_line(axes, name, limit, "left")
         values = [value for probe in probes for value in (probe.latency.p50, probe.latency.p99) if value > 0]
         values += list(limits.values())
         latency_axis(axes, "y", min(values, default=1.0), max(values, default=1.0), pad=0.06)
@@ -60,14 +50,11 @@ def machine_against_rate(capacity: Capacity) -> str:
         axes = figure.subplots()
         probes = sorted((probe for probe in capacity.probes if probe.usage), key=lambda probe: probe.rate)
         _rates(axes, capacity, probes)
-        rates = [probe.rate for probe in probes]
-        server = [probe.usage.cpu_cores for probe in probes if probe.usage]
-        generator = [probe.usage.generator_cores for probe in probes if probe.usage]
-        axes.plot(rates, server, color=Ink.FIRST, marker="o", markersize=3.5, label="server")
-        axes.plot(rates, generator, color=Ink.SECOND, marker="o", markersize=3.5, label="generator")
-        others = [probe.usage.other_cores for probe in probes if probe.usage]
-        axes.plot(rates, others, color=Ink.MUTED, marker="o", markersize=2.5, linewidth=1.0, label="others")
-        cores = max((probe.usage.cores for probe in probes if probe.usage), default=1)
+        usages = [probe.usage for probe in probes if probe.usage]
+        _series(axes, probes, [usage.cpu_cores for usage in usages], Ink.FIRST, "server")
+        _series(axes, probes, [usage.generator_cores for usage in usages], Ink.SECOND, "generator")
+        _series(axes, probes, [usage.other_cores for usage in usages], Ink.MUTED, "others")
+        cores = max((usage.cores for usage in usages), default=1)
         axes.axhline(cores, color=Ink.BAD, linewidth=1.1, linestyle=DASHES, label="of the machine")
         axes.set_ylim(0, cores * 1.12)
         axes.set_ylabel("processor cores")
@@ -81,15 +68,18 @@ def work_against_rate(capacity: Capacity) -> str:
         axes = figure.subplots()
         probes = sorted((probe for probe in capacity.probes if probe.work), key=lambda probe: probe.rate)
         _rates(axes, capacity, probes)
-        rates = [probe.rate for probe in probes]
         queue = [max(probe.work.queue_ms, 0.01) for probe in probes if probe.work]
         compute = [max(probe.work.compute_ms, 0.01) for probe in probes if probe.work]
-        axes.plot(rates, queue, color=Ink.SECOND, marker="o", markersize=3.5, label="queue")
-        axes.plot(rates, compute, color=Ink.FIRST, marker="o", markersize=3.5, label="compute")
+        _series(axes, probes, queue, Ink.SECOND, "queue")
+        _series(axes, probes, compute, Ink.FIRST, "compute")
         latency_axis(axes, "y", min([*queue, *compute]), max([*queue, *compute]), pad=0.06)
         axes.set_ylabel("ms a request, mean (logarithmic)")
         legend(axes)
         return to_svg(figure, "work", "Time in Triton's queue and in computing a request, against the offered rate")
+
+
+def _series(axes: Any, probes: Sequence[Probe], values: Sequence[float], ink: str, label: str) -> None:
+    axes.plot([probe.rate for probe in probes], values, color=ink, marker="o", markersize=3.5, label=label)
 
 
 def _rates(axes: Any, capacity: Capacity, probes: Sequence[Probe]) -> None:

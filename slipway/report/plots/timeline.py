@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from slipway.report import formatting
-from slipway.report.plots.axes import DASHES, latency_axis, legend
+from slipway.report.plots.axes import DASHES, latency_axis, legend, limit_line, limit_name, remark
 from slipway.report.plots.svg import Ink, canvas, to_svg
 from slipway.timeline import FaultRecord, Reading, Timeline, Window
 
@@ -16,7 +16,7 @@ _MARKS = {"wrong": "D", "error": "x", "timeout": "^"}
 _FAILURE_INKS = {"error": Ink.BAD, "timeout": Ink.SECOND, "wrong": Ink.FIRST}
 
 Limits = Mapping[str, float]
-"""Percentile → ms, for example `{"p99": 50.0}`."""
+"""Percentile → ms, see `Verdict.latency_limits`."""
 
 
 def latency_over_time(timeline: Timeline, limits: Limits) -> str:
@@ -47,8 +47,7 @@ def latency_over_time(timeline: Timeline, limits: Limits) -> str:
                 _middles(full), [getattr(window, f"{name}_ms") for window in full], color=ink, label=name, zorder=4
             )
         for name, limit in limits.items():
-            axes.axhline(limit, color=Ink.BAD, linewidth=1.1, linestyle=DASHES, zorder=3)
-            _beside(axes, limit, f"SLO {name} ≤ {formatting.compact(limit)} ms")
+            limit_line(axes, name, limit, "right")
         values = [dot.latency_ms for dot in timeline.dots if dot.latency_ms > 0] + list(limits.values())
         latency_axis(axes, "y", min(values, default=1.0), max(values, default=1.0), pad=0.06)
         axes.set_ylabel("latency, ms (logarithmic)")
@@ -74,18 +73,10 @@ def percentile_plot(timeline: Timeline, limits: Limits) -> str:
         axes.xaxis.set_minor_locator(FixedLocator([]))
         axes.set_xlim(1, most * 1.35)
         for name, limit in limits.items():
-            at = 1 / (1 - float(f"0.{name.removeprefix('p')}"))
+            at = 1 / (1 - float(name.removeprefix("p")) / 100)
             axes.plot([at / 1.3, at * 1.3], [limit, limit], color=Ink.BAD, linewidth=2.2, zorder=5)
-            axes.annotate(
-                f"SLO {name} ≤ {formatting.compact(limit)} ms",
-                (at / 1.3, limit),
-                xytext=(-3, 3),
-                textcoords="offset points",
-                ha="right" if at > 3 else "left",
-                va="bottom",
-                color=Ink.BAD,
-                fontsize=8,
-            )
+            align = "right" if at > 3 else "left"
+            remark(axes, limit_name(name, limit), (at / 1.3, limit), xytext=(-3, 3), ha=align, va="bottom")
         values = [value for value in (*service, *latency, *limits.values()) if value > 0]
         latency_axis(axes, "y", min(values, default=1.0), max(values, default=1.0), pad=0.06)
         axes.grid(visible=True, axis="x")
@@ -114,16 +105,8 @@ def distribution(timeline: Timeline, limits: Limits) -> str:
             latency_axis(axes, "x", min(ends), max(ends), pad=0.04)
         for row, (name, limit) in enumerate(sorted(limits.items(), key=lambda item: item[1])):
             axes.axvline(limit, color=Ink.BAD, linewidth=1.1, linestyle=DASHES)
-            axes.annotate(
-                f"SLO {name}",
-                (limit, 0.97 - 0.08 * row),
-                xycoords=("data", "axes fraction"),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="top",
-                color=Ink.BAD,
-                fontsize=8,
-            )
+            at = (limit, 0.97 - 0.08 * row)
+            remark(axes, f"SLO {name}", at, xycoords=("data", "axes fraction"), xytext=(4, 0), va="top")
         axes.set_xlabel("latency, ms (logarithmic)")
         axes.set_ylabel("requests (logarithmic)")
         return to_svg(figure, "distribution", "Distribution of latency, both axes logarithmic")
@@ -247,16 +230,7 @@ def _fault(axes: Any, number: int, fault: FaultRecord, end_s: float) -> None:
     until = end_s if fault.recovered_s is None else max(fault.recovered_s, fault.ended_s)
     axes.axvspan(fault.began_s, until, color=Ink.BAD, alpha=0.1, linewidth=0, zorder=0)
     axes.axvline(fault.began_s, color=Ink.BAD, linewidth=0.9, zorder=1)
-    axes.annotate(
-        str(number),
-        (fault.began_s, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(2, -2),
-        textcoords="offset points",
-        va="top",
-        color=Ink.BAD,
-        fontsize=8,
-    )
+    remark(axes, str(number), (fault.began_s, 1), xycoords=("data", "axes fraction"), xytext=(2, -2), va="top")
 
 
 def _middles(windows: Sequence[Window]) -> list[float]:
@@ -274,19 +248,4 @@ def _dots(axes: Any, x: Sequence[float], y: Sequence[float]) -> None:
         linewidth=2.4,
         solid_capstyle="round",
         zorder=2,
-    )
-
-
-def _beside(axes: Any, y: float, text: str) -> None:
-    axes.annotate(
-        text,
-        (1, y),
-        xycoords=("axes fraction", "data"),
-        xytext=(-2, 3),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        color=Ink.BAD,
-        fontsize=8,
-        zorder=6,
     )

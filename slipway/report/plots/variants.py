@@ -7,7 +7,7 @@ from typing import Any
 from slipway.bundle import Variant
 from slipway.report import formatting
 from slipway.report.evidence import REFERENCE
-from slipway.report.plots.axes import DASHES, latency_axis, legend, padded
+from slipway.report.plots.axes import DASHES, latency_axis, legend, padded, remark
 from slipway.report.plots.svg import Ink, canvas, to_svg
 
 _MOST_NAMES = 10
@@ -40,17 +40,8 @@ def variants_plot(variants: Sequence[Variant], budget: float | None) -> str:
             unit = "point" if budget == 1 else "points"
             low = min(low, floor - 0.12 * (high - low))
             axes.axhline(floor, color=Ink.BAD, linewidth=1.1, linestyle=DASHES, zorder=1)
-            axes.annotate(
-                f"floor: {formatting.compact(budget)} {unit} below {REFERENCE}",
-                (1, floor),
-                xycoords=("axes fraction", "data"),
-                xytext=(-2, -4),
-                textcoords="offset points",
-                ha="right",
-                va="top",
-                color=Ink.BAD,
-                fontsize=8,
-            )
+            said = f"floor: {formatting.compact(budget)} {unit} below {REFERENCE}"
+            remark(axes, said, (1, floor), xycoords=("axes fraction", "data"), xytext=(-2, -4), ha="right", va="top")
         axes.set_ylim(low, high)
         times = [x for x, _ in points]
         latency_axis(axes, "x", min(times, default=1.0), max(times, default=1.0), pad=0.16)
