@@ -11,7 +11,9 @@ from serving.frontdoor.limits import READ_TIMEOUT_S, retry_after_s
 from serving.frontdoor.openapi import OPENAPI_PATH
 from serving.protocol import Json
 
-_IS_GRPC = {"header_filter": {"header": {"name": "content-type", "string_match": {"prefix": "application/grpc"}}}}
+_GRPC_TYPE = {"safe_regex": {"regex": r"application/grpc(\+.*)?"}}
+"""What Envoy takes for gRPC; application/grpc-web is not."""
+_IS_GRPC = {"header_filter": {"header": {"name": "content-type", "string_match": _GRPC_TYPE}}}
 _MODEL_DOWN = {"response_flag_filter": {"flags": ["UH", "UF", "UC", "NC", "URX"]}}
 
 

@@ -326,7 +326,8 @@ end
 
 function envoy_on_request(handle)
   local guard
-  if string.find(handle:headers():get("content-type") or "", "^application/grpc") then
+  -- What the route is, not what the caller calls the body: application/grpc-web goes to Triton's HTTP port.
+  if handle:filterContext():get("grpc") then
     guard = guard_grpc
   elseif handle:headers():get(":method") == "POST" then
     guard = guard_json

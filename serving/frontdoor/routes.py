@@ -105,18 +105,15 @@ def _table(door: FrontDoor) -> list[Json]:
 
 def _grpc(door: FrontDoor, path: str, scope: str) -> Json:
     method = path.rpartition("/")[2]
+    # A message names its model in its first field: the path doesn't, and Triton may hold others.
+    named = {"model in message": door.model} if method.startswith("Model") else {}
     return {
         "name": "health" if scope == "public" else method,
         "match": {"path": path, "grpc": {}},
         "route": _action(door, "grpc"),
         "metadata": _scope(scope),
-        **({"typed_per_filter_config": _model_in_message(door)} if method.startswith("Model") else {}),
+        "typed_per_filter_config": {GUARD: typed(_LUA, filter_context={"grpc": True, **named})},
     }
-
-
-def _model_in_message(door: FrontDoor) -> Json:
-    """Tells the guard that the message's first field names the model: the path doesn't, and Triton may hold others."""
-    return {GUARD: typed(_LUA, filter_context={"model in message": door.model})}
 
 
 def _http(door: FrontDoor, name: str, match: Json, scope: str = "predict") -> Json:

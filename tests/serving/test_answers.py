@@ -143,6 +143,14 @@ def test_a_body_that_is_wrong_is_a_400_that_says_why(http: httpx.Client, body: b
     assert http.post(INFER, json=inference_body("good")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "kind", ["application/grpc-web", "application/grpcx", "application/grpc;a=b", "text/plain", ""]
+)
+def test_a_body_is_checked_whatever_it_is_called(http: httpx.Client, kind: str) -> None:
+    answer = http.post(INFER, content=b'{"a":' + b"[" * 65, headers={"content-type": kind})
+    assert "nested deeper than 64 levels" in reason(answer, 400)
+
+
 def test_nesting_inside_a_text_is_a_text(http: httpx.Client) -> None:
     assert http.post(INFER, json=inference_body("good " + '[{"' * 1000)).status_code == 200
 
