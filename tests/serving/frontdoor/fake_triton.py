@@ -121,6 +121,8 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
 
     def ModelInfer(self, request: Any, context: Any) -> Any:
         self._asked("ModelInfer", context)
+        if self._triton.failure:
+            context.abort(grpc.StatusCode.UNAVAILABLE, self._triton.failure)
         return service_pb2.ModelInferResponse(model_name=self._triton.name, model_version="1", id=request.id)
 
     def ModelMetadata(self, request: Any, context: Any) -> Any:

@@ -219,13 +219,15 @@ def test_no_answer_in_time_is_a_504(door: RunningDoor, triton: FakeTriton) -> No
 def test_what_triton_or_the_model_call_unavailable_because_it_is_late_is_a_504(
     door: RunningDoor, triton: FakeTriton
 ) -> None:
-    with door.client() as client:
+    with door.client() as client, door.grpc() as grpc:
         for reason in ("Request timeout expired", "the deadline passed before the model could begin; allow more time"):
             triton.failure = reason
             assert client.post(INFER, json=BODY).status_code == 504
+            assert grpc_failure(lambda: grpc.infer("tiny", [infer_input()])) == f"DEADLINE_EXCEEDED: {reason}"
         triton.failure = "the queue is full"
         answer = client.post(INFER, json=BODY)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert grpc_failure(lambda: grpc.infer("tiny", [infer_input()])) == "UNAVAILABLE: the queue is full"
         triton.failure = ""
 
 
