@@ -1,48 +1,29 @@
-"""The command line: thin. It reads options, calls `slipway.pipeline`, and turns errors into one line and an exit code.
+"""The command line: thin. It reads options and calls `slipway.pipeline`; `slipway.cli_endings` makes the exit codes.
 
 Progress and remarks go to stderr, results to stdout. click rather than typer: the exit codes here have meanings (2 is a
 missed objective, 3 a failed gate or an invalid run), and click lets its own usage errors be given another one.
 """
 
 import json
-import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import gettempdir
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
 from slipway import __version__, cli_loadtest, pipeline
-from slipway.artifacts import Artifact, is_full_disk, lineage, read_artifact
+from slipway.artifacts import Artifact, lineage, read_artifact
 from slipway.cli_deploy import deploy
+from slipway.cli_endings import ending
 from slipway.cli_keys import keys
 from slipway.cli_options import FOLDER, override, print_artifact
 from slipway.cli_rollout import promote
 from slipway.cli_score import score
-from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, SlipwayError
-from slipway.progress import complain, say
+from slipway.progress import say
 from slipway.quantities import Megabytes, Milliseconds, Seconds
 from slipway.recipe import Export, Serve, load_recipe, recipe_schema
 
-_EXTRAS = {
-    "torch": "train", "transformers": "train", "accelerate": "train", "sklearn": "train", "datasets": "train",
-    "safetensors": "train", "huggingface_hub": "train", "optimum": "export", "onnx": "export",
-    "onnxruntime": "serve", "tokenizers": "serve",
-    "openvino": "serve", "nncf": "export", "pytriton": "serve", "envoy": "serve", "psutil": "serve",
-    "tritonclient": "serve", "locust": "loadtest", "matplotlib": "report", "jinja2": "report",
-    "opentelemetry": "otel", "presidio_analyzer": "privacy", "pythonjsonlogger": "serve",
-}  # fmt: skip
-
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
-
-
-class _Terminated(BaseException):
-    """SIGTERM, as an exception, so that everything on the way out cleans up behind itself."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -71,7 +52,7 @@ def run(recipe: Path, runs: Path, force: str | None) -> int:
         loaded.serve,
         loaded.loadtest,
         folder.repository,
-        force=forced("serve") or forced("loadtest"),
+        force=forced("loadtest"),
     )
     page = pipeline.report(folder.path, folder.report, force=forced("report"))
     _print_summary(folder.path, page)
@@ -213,71 +194,7 @@ cli.add_command(score)
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point: runs the command line and exits with a code of `slipway.errors`."""
-    sys.exit(_run(arguments))
-
-
-def _run(arguments: list[str] | None) -> int:  # noqa: PLR0911  # one return per kind of ending
-    try:
-        with _signals_unwind():
-            code = cli.main(arguments, prog_name="slipway", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return EXIT_INVALID
-    except SlipwayError as error:
-        return _fail(str(error), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted; nothing half-written was left behind.", EXIT_INTERRUPTED)
-    except _Terminated:
-        return _fail("terminated; nothing half-written was left behind.", 128 + signal.SIGTERM)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except ModuleNotFoundError as error:
-        extra = _EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        return _fail(f"this command needs {error.name}; install it with: pip install 'slipway[{extra}]'", EXIT_INVALID)
-    except Exception as error:
-        if is_full_disk(error):
-            return _fail(f"no space left on device{_place_of(error)}; nothing half-written was kept.", EXIT_INVALID)
-        if isinstance(error, OSError) and error.filename is not None:
-            return _fail(f"{error.filename}: {error.strerror}.", EXIT_INVALID)
-        raise
-    # What a command returns, or the code that it left with (--help, --version).
-    return code if isinstance(code, int) else 0
-
-
-def _place_of(error: Exception) -> str:
-    """Where a disk is full, as far as is known: a copy names its source first, a write names nothing."""
-    written = (error.filename2 or error.filename) if isinstance(error, OSError) else None
-    return (
-        f" while writing {written}" if written else f"; free some where the output goes, or in {gettempdir()} (TMPDIR)"
-    )
-
-
-def _fail(message: str, code: int) -> int:
-    complain(message)
-    return code
-
-
-@contextmanager
-def _signals_unwind() -> Iterator[None]:
-    """Let SIGTERM and SIGINT end what runs by an exception.
-
-    A script's background job (`slipway serve … &`) inherits an ignored SIGINT, and Python leaves it ignored; whoever
-    sends one to this process by name means it.
-    """
-
-    def unwind(_number: int, _frame: FrameType | None) -> None:
-        raise _Terminated
-
-    handlers = {signal.SIGTERM: unwind, signal.SIGINT: signal.default_int_handler}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    sys.exit(ending(lambda: cli.main(arguments, prog_name="slipway", standalone_mode=False)))
 
 
 def _print_frontier(bundle: Artifact) -> None:
