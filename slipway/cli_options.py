@@ -24,8 +24,14 @@ def override(section_type: type[Any], section: Any, options: dict[str, Any]) -> 
         first = error.errors()[0]
         if first["type"] == "value_error":
             raise SlipwayError(f"{first['ctx']['error']}.") from error
-        option = "--" + str(first["loc"][0]).removesuffix("_s").replace("_", "-") if first["loc"] else "options"
+        option = _option_of(str(first["loc"][0])) if first["loc"] else "options"
         raise SlipwayError(f"{option}: {json.dumps(first['input'])}: {first['msg'].removeprefix('Input ')}.") from error
+
+
+def _option_of(field: str) -> str:
+    """The option of the running command that sets a section's `field`; the field itself if none does."""
+    parameters = click.get_current_context().command.params
+    return next((parameter.opts[0] for parameter in parameters if parameter.name == field), field)
 
 
 def print_artifact(artifact: Artifact) -> None:

@@ -6,10 +6,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from slipway.artifacts import Artifact
 from slipway.cli import main
+from slipway.cli_loadtest import loadtest
+from slipway.cli_options import override
+from slipway.cli_rollout import promote
+from slipway.errors import SlipwayError
+from slipway.recipe import LoadTest, Rollout
 from tests.tiny_base import write_tiny_recipe
 
 pytestmark = pytest.mark.integration
@@ -130,6 +136,13 @@ def test_a_wrong_option_is_told_like_a_wrong_field(exported_bundle: Artifact) ->
     assert_one_line(
         slipway("loadtest", exported_bundle.path, "--protocol", "grpc", "--protocol", "grpc"), "error: protocols names"
     )
+
+
+def test_what_is_wrong_is_named_by_the_option_if_one_sets_it() -> None:
+    with click.Context(loadtest.commands["run"]), pytest.raises(SlipwayError, match=r"^--protocol: "):
+        override(LoadTest, LoadTest(), {"protocols": ["smtp"]})
+    with click.Context(promote), pytest.raises(SlipwayError, match=r"^steps: "):
+        override(Rollout, Rollout(), {"steps": [0, 100]})
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(workshop: Path) -> None:
