@@ -92,7 +92,7 @@ def _classifier(where: str, options: _Options) -> Iterator["Classify"]:
     with Client(
         address["address"],
         options.model,
-        "http" if scheme.startswith("http") else options.protocol,
+        "http" if scheme.startswith("http") else "grpc" if scheme else options.protocol,
         timeout_s=options.timeout_s,
         api_key=os.environ.get("SLIPWAY_API_KEY"),
         token=os.environ.get("SLIPWAY_TOKEN"),

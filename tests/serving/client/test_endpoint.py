@@ -85,6 +85,25 @@ def test_a_table_is_scored_from_the_command_line(
     assert scored["truncated"].to_pylist() == [*[False] * len(expected), True, None]
 
 
+def test_the_scheme_of_an_address_says_the_protocol(
+    endpoint: serving.Endpoint, tmp_path: Path, protocol: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "in.csv"
+    table.write_text("text\ngood\n")
+    made: list[str] = []
+    connect = serving.Client._connect
+
+    def noting(self: serving.Client, address: str, protocol: Any, *more: Any) -> Any:
+        made.append(protocol)
+        return connect(self, address, protocol, *more)
+
+    monkeypatch.setattr(serving.Client, "_connect", noting)
+    other = {"grpc": "http", "http": "grpc"}[protocol]
+    where = (f"{protocol}://{endpoint.address}", "--protocol", other, "--model", endpoint.model)
+    assert code_of("score", *where, table, "--out", tmp_path / "out.csv") == 0
+    assert made == [protocol]
+
+
 def test_what_is_wrong_with_a_score_command_is_one_line(
     endpoint: serving.Endpoint, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
