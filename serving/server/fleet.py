@@ -149,8 +149,10 @@ class Fleet:
 
     def _write_scrape(self) -> None:
         """Tell the page of metrics whom to ask; on a full disk it asks whom it asked before."""
-        names = {id(self.stable): "stable"}
-        ports = {names.get(id(share.served), "candidate"): share.served.server.metrics_port for share in self._shares}
+        ports = {
+            "stable" if share.served is self.stable else "candidate": share.served.server.metrics_port
+            for share in self._shares
+        }
         with contextlib.suppress(OSError):
             write_sources(self._runtime.path, ports, self._runtime.admin_socket)
 

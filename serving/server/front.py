@@ -219,7 +219,7 @@ class Front:
             host=plan.host,
             port=self.port,
             backends=tuple(share.backend for share in shares),
-            health_text=plan.health_text,
+            health_text=plan.probes[0],
             max_body_bytes=plan.max_body_bytes,
             max_connections=plan.max_connections,
             instances=main.release.instances,

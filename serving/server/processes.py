@@ -54,9 +54,7 @@ class Process:
 
     def ending(self) -> str:
         """How it ended."""
-        code = self._popen.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"{self.name} {how}"
+        return f"{self.name} {ending(self._popen.wait())}"
 
     def obituary(self) -> str:
         """How it ended, and its last words."""
@@ -77,3 +75,8 @@ class Process:
             kept = [line for line in text.splitlines() if line.strip() and line[0] not in "+|"]
             return "\n".join(f"  {mask(line)}" for line in kept[-lines:])
         return ""
+
+
+def ending(code: int) -> str:
+    """What a process did last, by `subprocess`'s return code."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

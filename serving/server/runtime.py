@@ -6,6 +6,8 @@ one sweep by id removes all of it, whoever is still alive to do it.
 
 Owners hold a shared lock on the directory. The kernel drops it when they die, however they die, so the next
 start recognizes what is abandoned without trusting a process number, which may be somebody else's by then.
+One that was killed holds its lock until the kernel has taken its memory back; so a start looks a second time when it is
+ready.
 """
 
 import contextlib
@@ -43,9 +45,9 @@ class Runtime:
     @classmethod
     def create(cls) -> "Runtime":
         """Make a new one, after clearing away those whose owners are gone."""
+        sweep_abandoned()
         base = endpoints_directory()
         with _exclusively(base):
-            _sweep_abandoned(base)
             path = base / secrets.token_hex(6)
             path.mkdir(mode=0o700)
             return cls(path, _hold(path))
@@ -117,10 +119,13 @@ def _hold(path: Path) -> int:
     return lock
 
 
-def _sweep_abandoned(base: Path) -> None:
-    for path in base.iterdir():
-        if path.is_dir() and _is_abandoned(path):
-            _sweep(path)
+def sweep_abandoned() -> None:
+    """End and remove what endpoints of this user have left whose owners are gone."""
+    base = endpoints_directory()
+    with _exclusively(base):
+        for path in base.iterdir():
+            if path.is_dir() and _is_abandoned(path):
+                _sweep(path)
 
 
 def _is_abandoned(path: Path) -> bool:

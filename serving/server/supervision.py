@@ -27,7 +27,6 @@ class Plan:
     """Of the model, those that tokenize and decode included."""
     host: str
     port: int
-    health_text: str
     max_body_bytes: int
     max_connections: int
     timeout_s: float
@@ -35,9 +34,9 @@ class Plan:
     """How long what was accepted may take to be answered when the endpoint ends."""
     workers: int
     """Envoy's threads."""
+    probes: list[str]
+    """Texts that the service time is measured with, one at least; the first is what health checks ask."""
     labels: list[str] = field(default_factory=list)
-    probes: list[str] = field(default_factory=list)
-    """Texts that the service time is measured with."""
     auth: dict[str, Any] | None = None
     """The recipe's section, as are the next three; None asks for nothing."""
     tls: dict[str, Any] | None = None

@@ -7,8 +7,8 @@ It is a process of its own, in its own session, because the process that wants t
 - SIGTERM;
 - something can't be mended: the parent is told why, with the last lines of the log;
 - the supervisor itself is killed with -9: the kernel kills its children (`serving.server.launch`), the parent sweeps;
-- both are killed with -9: Triton and Envoy die, Triton's stubs follow by themselves within seconds, and the next start
-  sweeps the files (`serving.server.runtime`).
+- both are killed with -9: Triton and Envoy die, Triton's stubs and the files stay until the next start sweeps them
+  (`serving.server.runtime`).
 
 Whatever else dies is mended rather than mourned: a model process (`serving.server.mending`), Triton (there, too), Envoy
 (`serving.server.front`).
@@ -17,7 +17,8 @@ supervisord, circus, honcho, s6 and runit were considered. They restart children
 a dozen lines. None survives a kill -9 of what started it and tells it why, ties itself to a parent, removes shared
 memory, can tell a healthy server with a dead model from a healthy one, or drains a proxy before it ends what is
 behind it; in a pod, systemd isn't there. So the loop is ours, and small: one thread that looks at every part five times
-a second and never waits for any of them. What takes long runs beside it, and asks it to act (`do`).
+a second. It waits for none of them, but for an answer of Envoy's administration, two seconds at most. What takes long
+runs beside it, and asks it to act (`do`).
 """
 
 import contextlib

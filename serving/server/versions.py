@@ -133,8 +133,8 @@ class ServedVersion:
     def sweep(self) -> None:
         """Kill the model processes and remove their shared memory, when Triton is dead.
 
-        They would go by themselves within seconds. But those that were started later have inherited Triton's sockets:
-        as long as they live, connections to its ports are made and never answered.
+        They don't go by themselves. And those that were started later have inherited Triton's sockets: as long as they
+        live, connections to its ports are made and never answered.
         """
         for process in marked_processes(self._runtime.id):
             with contextlib.suppress(psutil.Error):

@@ -105,6 +105,18 @@ def test_a_runtime_directory_in_use_is_not_swept_by_another_start() -> None:
             one.release()
 
 
+def test_what_an_owner_left_that_was_still_dying_is_swept_when_its_lock_is_gone() -> None:
+    dying, following = Runtime.create(), Runtime.create()
+    try:
+        dying.release()
+        runtime.sweep_abandoned()
+        assert not dying.path.exists()
+        assert following.path.exists()
+    finally:
+        following.sweep()
+        following.release()
+
+
 def test_a_base_directory_that_others_can_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime.tempfile, "gettempdir", lambda: "/tmp/x")  # noqa: S108
     monkeypatch.setattr(runtime, "Path", lambda _: tmp_path)
