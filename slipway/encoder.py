@@ -109,9 +109,10 @@ class Encoder:
         """`tokenizers.Encoding` of each text, not padded; the windows after the first are its `overflowing`."""
         short = [text if len(text) <= self._longest else None for text in texts]
         if None not in short:
-            encodings: list[Any] = self._tokenizer.encode_batch(texts)
+            # Not `encode_batch`, which keeps where in the text each token was: 30 µs instead of 25 for 24 tokens.
+            encodings: list[Any] = self._tokenizer.encode_batch_fast(texts)
             return encodings
-        quick = iter(self._tokenizer.encode_batch([text for text in short if text is not None]))
+        quick = iter(self._tokenizer.encode_batch_fast([text for text in short if text is not None]))
         return [
             self._beginning(text) if known is None else next(quick) for text, known in zip(texts, short, strict=True)
         ]
