@@ -59,6 +59,7 @@ class Answering:
         rows: list[TokenRow] = [row for each in found if not isinstance(each, RefusedError) for row in each]
         logits, pool.work = self._predictor.run(rows)
         pool.computed_s = time.time()
+        scores = self._decoder.scores(logits)
         start = 0
         for request, each in zip(requests, found, strict=True):
             if isinstance(each, RefusedError):
@@ -66,7 +67,7 @@ class Answering:
                 continue
             end = start + len(each)
             truncated = [row.truncated for row in each]
-            answer = self._decoder.answer(logits[start:end], truncated, request.top_k)
+            answer = self._decoder.answer(logits[start:end], scores[start:end], truncated, request.top_k)
             windows = [len(row.windows) for row in each]
             pool.results.append(answer)
             pool.answered.append(

@@ -52,7 +52,7 @@ class TritonPythonModel:
             columns = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
             texts = _Texts.of(columns)
             logits = merged(columns[LOGITS], texts.new_tokens, self._spec)
-            answer = self._decoder.answer(logits, texts.truncated, top_k)
+            answer = self._decoder.answer(logits, self._decoder.scores(logits), texts.truncated, top_k)
             tensors = self._decoder.tensors(triton, answer, request.requested_output_names())
         except RefusedError as error:
             refused.append((about, error.kind))
