@@ -90,11 +90,13 @@ class AsyncGrpcConnection:
     async def _call(self, method: Any, request: Any, headers: dict[str, str], timeout_s: float) -> Any:
         import grpc
 
-        call = method(request, timeout=timeout_s, metadata=tuple(headers.items()))
         try:
+            call = method(request, timeout=timeout_s, metadata=tuple(headers.items()))
             return await call, await call.initial_metadata()
         except grpc.RpcError as error:
             raise _translated(error, self._address, headers) from None
+        except grpc.aio.UsageError as error:
+            raise _closed(error) from None
 
 
 def _stub(channel: Any) -> Any:
@@ -135,7 +137,7 @@ def _translated(error: Any, address: str, headers: dict[str, str]) -> CallError:
     )
 
 
-def _closed(error: ValueError) -> Exception:
+def _closed(error: Exception) -> Exception:
     return RuntimeError("the client is closed") if "closed" in str(error) else error
 
 

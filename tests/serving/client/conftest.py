@@ -43,13 +43,13 @@ class Blocking:
 
     def close(self) -> None:
         self._loop.run_until_complete(self._client.close())
-        self._loop.close()
 
     def __enter__(self) -> "Blocking":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+        self._loop.close()
 
 
 @pytest.fixture(params=["sync", "async"])

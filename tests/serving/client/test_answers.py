@@ -123,6 +123,14 @@ def test_an_address_is_a_host_and_a_port(address: str) -> None:
         Client(address, "tiny")
 
 
+def test_a_closed_client_says_so(make_client: Any, protocol: Any) -> None:
+    with ScriptedEndpoint(protocol) as endpoint, make_client(endpoint.address, "tiny", protocol) as client:
+        client.classify(["abc"])
+        client.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            client.classify(["abc"])
+
+
 def test_one_client_serves_many_threads(protocol: Any) -> None:
     found: dict[int, list[str]] = {}
     with ScriptedEndpoint(protocol) as endpoint, Client(endpoint.address, "tiny", protocol) as client:

@@ -18,8 +18,6 @@ from tests.serving.client.scripted_endpoint import Certificates
 pytestmark = [pytest.mark.integration]
 
 ONCE = Retries(attempts=1)
-guards = pytest.mark.skipif("auth" not in Serve.model_fields, reason="this front door lets everybody in")
-tells = pytest.mark.skipif("long_text" not in Serve.model_fields, reason="this model tells the label only")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +43,6 @@ def guarded(repository: Path, key: tuple[Path, str], certificates: Certificates)
         yield endpoint
 
 
-@guards
 def test_a_key_and_tls_let_a_caller_in_and_the_rate_is_kept(
     guarded: serving.Endpoint, key: tuple[Path, str], certificates: Certificates, make_client: Any, protocol: Any
 ) -> None:
@@ -59,7 +56,6 @@ def test_a_key_and_tls_let_a_caller_in_and_the_rate_is_kept(
         assert re.search(r"request [0-9a-f-]{32,}", str(caught.value))
 
 
-@guards
 def test_a_wrong_key_is_told_so(
     guarded: serving.Endpoint, certificates: Certificates, make_client: Any, protocol: Any
 ) -> None:
@@ -70,7 +66,6 @@ def test_a_wrong_key_is_told_so(
         client.classify(["good"])
 
 
-@tells
 def test_all_that_the_model_can_tell(
     endpoint: serving.Endpoint, bundle: Bundle, make_client: Any, protocol: Any
 ) -> None:
