@@ -3,8 +3,9 @@
 Every error that a user can cause or mend is a `SlipwayError`; the command line prints its message without a traceback
 and exits with its code. Anything else is a bug and keeps its traceback.
 
-Exit codes: 0 done, 1 something must be changed, 2 a service-level objective was missed, 3 there is no result to stand
-on (no variant passed the export gate, or a load test is invalid), 130 interrupted.
+Exit codes: 0 done, 1 something must be changed, 2 a service-level objective was missed or a new version rolled back,
+3 there is no result to stand on (no variant passed the export gate, or a load test is invalid), 130 interrupted, 143
+ended by SIGTERM.
 """
 
 EXIT_INVALID = 1

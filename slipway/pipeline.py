@@ -91,7 +91,6 @@ def load_test(
     )
 
     def measure() -> Artifact:
-        # A port that happens to be taken must not spoil a run that nobody else talks to.
         with served(parent, repository, serve) as endpoint:
             _show_answers(parent, endpoint.address)
             return loadtests.run(parent, endpoint.address, section, out, endpoint=endpoint.describe(), inputs=inputs)
@@ -105,6 +104,7 @@ def served(bundle: Bundle, repository: Path, section: Serve) -> Iterator[Any]:
     import serving
 
     rendered = serving.write_repository(bundle, repository, section)
+    # A port that happens to be taken must not spoil a run that nobody else talks to.
     with serving.start(rendered.path, section.model_copy(update={"port": 0})) as endpoint:
         yield endpoint
 
