@@ -15,8 +15,6 @@ An ensemble has the folders NAME (configuration only), NAME_tokenize, NAME_encod
 import shutil
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from serving.repository.batching import preferred_sizes
 from serving.repository.configuration import DECODE, ENCODER, TOKENIZE, Renderer
 from serving.repository.plan import RepositorySpec, TargetName, plan
@@ -46,7 +44,7 @@ class Repository:
         try:
             self.spec = RepositorySpec.model_validate(artifact.json(DESCRIPTION))
             self.bundle = BundleSpec.model_validate_json(_spec_file(self.models, self.spec).read_text(encoding="utf-8"))
-        except (ValidationError, ValueError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise ArtifactError(
                 f"{artifact.path} is not a repository that can be served; render it again from its bundle: {error}"
             ) from error

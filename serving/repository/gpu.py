@@ -14,7 +14,7 @@ from typing import Any
 
 from serving.protocol import MAX_ROWS
 from serving.repository.plan import RepositorySpec
-from slipway.bundle import BundleSpec, Target
+from slipway.bundle import BundleSpec
 
 _PRECISION = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8"}
 
@@ -50,7 +50,7 @@ def accelerators(schema: Any, spec: RepositorySpec, bundle: BundleSpec) -> Any:
 
 def execution_providers(spec: RepositorySpec, bundle: BundleSpec) -> str:
     """The same for a session of our own, as JSON."""
-    target: Target = bundle.targets["gpu"]
+    target = bundle.targets["gpu"]
     tensorrt = {
         "trt_fp16_enable": target.precision == "fp16",
         "trt_int8_enable": target.precision == "int8",
