@@ -62,7 +62,7 @@ def choose(variants: list[Variant], section: Export) -> list[Variant]:
 
     def settle(variant: Variant) -> Variant:
         if variant is best:
-            verdict = f"chosen: {_why(section)}{_on_single_texts(best, passing, section)}"
+            verdict = f"chosen: {_why(best, section)}{_on_single_texts(best, passing, section)}"
             return variant.model_copy(update={"chosen": True, "verdict": verdict})
         if variant.passed:
             return variant.model_copy(update={"verdict": f"passes, but {_worse(variant, best)}"})
@@ -165,9 +165,11 @@ def _best(passing: list[Variant], section: Export) -> Variant:
     return min((each for each in good if each.bytes <= smallest * _EQUALLY_LARGE), key=by_loss)
 
 
-def _why(section: Export) -> str:
+def _why(best: Variant, section: Export) -> str:
     if not _is_turned_round(section):
-        return "the fastest that passes"
+        return (
+            "the fastest that passes" if best.latency_ms else "by rule, as speed can't be measured here: the smallest"
+        )
     limits = [
         f"{section.max_latency_ms:g} ms at {section.at}" if section.max_latency_ms is not None else "",
         f"{section.max_size_mb:g} MB" if section.max_size_mb is not None else "",

@@ -130,6 +130,19 @@ def test_of_those_that_are_equally_fast_and_good_the_smallest_is_chosen() -> Non
     assert chosen_of(variants, SECTION) == "small"
 
 
+def test_of_those_that_are_equally_fast_and_large_the_one_that_loses_least_is_chosen() -> None:
+    variants = [
+        variant("smaller by a hair", latency_ms=latency(2.00), loss_points=0.8, bytes=9_229_000),
+        variant("better", latency_ms=latency(2.02), loss_points=0.2, bytes=9_240_000),
+    ]
+    assert chosen_of(variants, Export(budget=1.0)) == "better"
+
+
+def test_what_is_chosen_unmeasured_is_not_called_fast() -> None:
+    (settled,) = choose([judge(variant(latency_ms={}), SECTION)], SECTION)
+    assert "by rule" in settled.verdict
+
+
 def test_a_latency_turns_the_search_round() -> None:
     variants = [
         variant("tiny", latency_ms=latency(1.0), loss_points=6.0),
