@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from serving.client.connecting import Credentials, KeepAlive, Protocol, Tls
-from serving.client.messages import TIMEOUT_MS, Outputs
+from serving.client.messages import LONGEST_TIMEOUT_MS, TIMEOUT_MS, Outputs
 from serving.client.retries import Deadline, Retries
 from serving.protocol import MAX_ROWS, REQUEST_ID
 from slipway.errors import ServingError
@@ -57,7 +57,7 @@ class Caller(ABC, Generic[Connection]):
 
     def _headers(self, request_id: str, seconds: float) -> dict[str, str]:
         """Of an attempt that may take so many seconds."""
-        milliseconds = max(1, int(1000 * seconds))
+        milliseconds = int(min(max(1, 1000 * seconds), LONGEST_TIMEOUT_MS))
         return {REQUEST_ID: request_id, TIMEOUT_MS: str(milliseconds), **self._credentials.headers()}
 
 

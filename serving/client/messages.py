@@ -13,6 +13,8 @@ from serving.client.errors import EndpointFailedError, RequestRefusedError
 from serving.protocol import INPUT, LABEL, SCORE, SCORES, TOP_K, TRUNCATED
 
 TIMEOUT_MS = "x-slipway-timeout-ms"
+LONGEST_TIMEOUT_MS = 99_999_999
+"""Eight digits are what the front door reads, more than a day."""
 RETRY_AFTER = "retry-after"
 RETRY_PUSHBACK_MS = "grpc-retry-pushback-ms"
 """What gRPC calls a Retry-After (proposal A6)."""

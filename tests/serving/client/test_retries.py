@@ -125,6 +125,13 @@ def test_the_endpoint_is_told_what_is_left_of_the_deadline(make_client: Any, pro
         assert second + 500 <= first <= 20_000
 
 
+def test_a_caller_may_have_more_time_than_an_endpoint_can_be_told(
+    endpoint: Any, make_client: Any, protocol: Any
+) -> None:
+    with make_client(endpoint.address, endpoint.model, protocol) as client:
+        assert client.classify(["good"], timeout_s=1e6)[0].label == "positive"
+
+
 def test_attempts_of_a_request_share_its_id(make_client: Any, protocol: Any) -> None:
     with (
         ScriptedEndpoint(protocol, [Refusal(503), Refusal(503), "answer", Refusal(400)]) as endpoint,
