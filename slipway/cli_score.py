@@ -33,7 +33,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--prefix", default="", help="Of the new columns label, score, truncated and version.")
 @click.option("--force", is_flag=True, help="Replace --out if it is there.")
 @click.option("--model", help="Name of the model at the endpoint.")
-@click.option("--protocol", type=click.Choice(["grpc", "http"]), default="grpc", show_default=True)
+@click.option(
+    "--protocol",
+    type=click.Choice(["grpc", "http"]),
+    default="grpc",
+    show_default=True,
+    help="Where the address has no scheme.",
+)
 @click.option("--batch", type=click.IntRange(1, 64), default=64, show_default=True, help="Texts of a request.")
 @click.option("--in-flight", type=click.IntRange(1, 256), default=4, show_default=True, help="Requests at a time.")
 @click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds for a request.")
@@ -43,10 +49,11 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--certificate", type=_FILE, help="PEM file of your own certificate, for mutual TLS.")
 @click.option("--key", type=_FILE, help="PEM file of its key.")
 def score(endpoint_or_bundle: str, table: Path, out: Path, text: str, prefix: str, force: bool, **options: Any) -> None:
-    """Table → table with predictions, by a running endpoint (host:port) or a bundle's folder.
+    """Table → table with predictions, by a running endpoint or a bundle's folder.
 
-    Parquet, CSV, TSV and JSON lines. Rows without text come back without an answer. Credentials are read from the
-    environment: SLIPWAY_API_KEY or SLIPWAY_TOKEN.
+    An endpoint is host:port, perhaps after grpc://, grpcs://, http:// or https://. Tables are Parquet, CSV, TSV and
+    JSON lines. Rows without text come back without an answer. Credentials are read from the environment:
+    SLIPWAY_API_KEY or SLIPWAY_TOKEN.
     """
     from serving.client.table_files import score_file
 
