@@ -9,8 +9,9 @@ a generous objective doesn't notice. So a probe whose waiting grew throughout co
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,19 +63,19 @@ def find_capacity(
         access = open_access(section, tls_host(address))
         idle = Idle(section, numeric, bundle.spec.name, load_texts(bundle, texts), access)
         unloaded = idle.measure()
-        prober = _Prober(
+        # What is left open is the section and where the verdict goes.
+        drive = partial(
+            run,
             bundle,
             address,
-            section,
-            draft.path / PROBES,
-            idle,
-            unloaded,
-            texts,
-            endpoint,
-            allow_remote,
-            versions,
-            metrics_url,
+            texts=texts,
+            endpoint=endpoint,
+            allow_remote=allow_remote,
+            versions=versions,
+            metrics_url=metrics_url,
+            page=False,
         )
+        prober = _Prober(drive, section, draft.path / PROBES, idle, unloaded)
         wanted = section.capacity
         search = Search(section.rate, wanted.max_rate, wanted.confidence, wanted.precision)
         deadline_s = begun_s + wanted.time_budget_s
@@ -102,17 +103,11 @@ def find_capacity(
 class _Prober:
     """Runs probes at one endpoint and keeps what they left under `folder`."""
 
-    bundle: Bundle
-    address: str
+    drive: Callable[[LoadTest, Path], Artifact]
     section: LoadTest
     folder: Path
     idle: Idle
     unloaded: Unloaded
-    texts: Path | None
-    endpoint: dict[str, Any] | None
-    allow_remote: bool
-    versions: Mapping[str, Bundle] | None
-    metrics_url: str | None
     last: Verdict | None = None
     _overhead_s: float = _OVERHEAD_S
 
@@ -127,18 +122,7 @@ class _Prober:
         load = self._load(rate, number)
         if not self.idle.drain(self.unloaded):
             say("  the endpoint was not idle within a minute after the last probe; the next may start with a queue")
-        artifact = run(
-            self.bundle,
-            self.address,
-            load,
-            self.folder / f"{number:03}",
-            texts=self.texts,
-            endpoint=self.endpoint,
-            allow_remote=self.allow_remote,
-            versions=self.versions,
-            metrics_url=self.metrics_url,
-            page=False,
-        )
+        artifact = self.drive(load, self.folder / f"{number:03}")
         self._overhead_s = time.monotonic() - begun_s - load.warmup_s - load.duration_s
         verdict = Verdict.model_validate(artifact.json(VERDICT))
         timeline = Timeline.model_validate(artifact.json(TIMELINE))

@@ -95,10 +95,10 @@ def test_the_slower_of_two_is_told_by_a_ratio_that_leaves_out_1(
 ) -> None:
     load = LoadTest.model_validate(
         {
-            "rate": 30.0,
+            "rate": 50.0,
             "protocols": ["http"],
             "max_dispatch_lag_ms": ANY_LAG,
-            "compare": {"pairs": 4, "block_s": 1.5, "warmup_s": 0.3, "max_p99_ratio": 1.05},
+            "compare": {"pairs": 4, "block_s": 0.8, "warmup_s": 0.2, "max_p99_ratio": 1.05},
         }
     )
     texts = write_texts([f"text {number}" for number in range(20)])

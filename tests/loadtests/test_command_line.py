@@ -31,7 +31,7 @@ def recipe(folder: Path, loadtest: str) -> Path:
     file = folder / "recipe.yaml"
     file.write_text(
         "name: tiny\nbase: {model: file:base}\ndata: {source: file:table.csv, text: text, label: label}\n"
-        f"loadtest: {{rate: 40, duration_s: 2, warmup_s: 0.3, protocols: [http], {loadtest}}}\n"
+        f"loadtest: {{rate: 80, duration_s: 1, warmup_s: 0.2, protocols: [http], {loadtest}}}\n"
     )
     return file
 
@@ -77,7 +77,7 @@ def test_a_quantity_that_can_not_be_is_told_by_its_option(bundle: Bundle, capsys
 def test_two_bundles_are_served_side_by_side_for_their_comparison(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    section = "max_dispatch_lag_ms: 1.0e+9, compare: {pairs: 4, block_s: 1.0, warmup_s: 0.2}"
+    section = "max_dispatch_lag_ms: 1.0e+9, compare: {pairs: 4, block_s: 0.5, warmup_s: 0.2}"
     out = tmp_path / "comparison"
     code = code_of("compare", bundle.path, bundle.path, "--recipe", recipe(tmp_path, section), "--out", out)
     assert code == 0

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -41,8 +42,13 @@ def address() -> Iterator[str]:
         yield address
 
 
-def section(rate: float = 40.0, duration_s: float = 2.0, **more: object) -> LoadTest:
-    values = {"rate": rate, "duration_s": duration_s, "warmup_s": 0.5, "max_dispatch_lag_ms": ANY_LAG, **more}
+def run(*arguments: Any, **options: Any) -> Artifact:
+    """Without its page, which takes longer than most of these runs and has tests of its own."""
+    return loadtests.run(*arguments, page=False, **options)
+
+
+def section(rate: float = 80.0, duration_s: float = 1.0, **more: object) -> LoadTest:
+    values = {"rate": rate, "duration_s": duration_s, "warmup_s": 0.3, "max_dispatch_lag_ms": ANY_LAG, **more}
     return LoadTest.model_validate(values)
 
 
@@ -59,7 +65,7 @@ def test_every_scheduled_arrival_has_a_sample_and_the_artifact_is_whole(
 ) -> None:
     load = section(seed=3)
     texts = write_texts([f"text {number}" for number in range(20)])
-    artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts, endpoint={"layout": "fused"})
+    artifact = run(bundle, address, load, tmp_path / "verdict", texts=texts, endpoint={"layout": "fused"})
     assert read_artifact(artifact.path, "verdict").digest == artifact.digest
     assert artifact.manifest.parents[0].digest == bundle.artifact.digest
     samples = samples_of(artifact)
@@ -86,8 +92,8 @@ def test_a_stall_shows_in_the_tail_because_latency_counts_from_the_schedule(
 ) -> None:
     # 100 texts in one round of 160 arrivals: one or two stalls of 1.5 s in 4 s; all others are answered in a few ms.
     texts = write_texts(["!stall 1.5", *(f"text {number}" for number in range(99))])
-    load = section(warmup_s=0.0, duration_s=4.0, slo={"p99_ms": 500.0})
-    artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts)
+    load = section(rate=40.0, warmup_s=0.0, duration_s=4.0, slo={"p99_ms": 500.0})
+    artifact = run(bundle, address, load, tmp_path / "verdict", texts=texts)
     verdict = verdict_of(artifact)
     assert verdict.outcome == "missed"
     assert verdict.latency.p99 > 1300
@@ -103,7 +109,7 @@ def test_nobody_waits_for_a_connection_when_all_are_stuck(
     # The first text is asked before the load; it has to be answered.
     texts = write_texts(["text", *(f"!hang {number}" for number in range(400))])
     load = section(rate=200.0, warmup_s=0.0, duration_s=1.5, timeout_s=3.0)
-    samples = samples_of(loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts))
+    samples = samples_of(run(bundle, address, load, tmp_path / "verdict", texts=texts))
     hung = samples.filter(pc.equal(samples["outcome"], "timeout"))
     assert hung.num_rows >= 250
     # All were out together, and each was cut off `timeout_s` after it was sent (not after the one before it ended).
@@ -117,7 +123,7 @@ def test_wrong_answers_errors_and_timeouts_are_failures(
 ) -> None:
     texts = write_texts(["fine", "!wrong", "!error", "!hang"])
     load = section(protocols=[protocol], timeout_s=0.7, slo={"error_rate": 0.5})
-    artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts)
+    artifact = run(bundle, address, load, tmp_path / "verdict", texts=texts)
     verdict = verdict_of(artifact)
     assert verdict.outcome == "missed"
     assert verdict.error_rate == pytest.approx(0.75, abs=0.1)
@@ -133,7 +139,7 @@ def test_texts_of_any_kind_arrive_as_they_are(
 ) -> None:
     quoting = 'quotes " \\ \n \t \x00 \u2028'
     texts = write_texts(["", "😀👩🏽‍🚀", "很好,非常满意。", quoting, "长" * 33_000, "x" * 100_000])
-    artifact = loadtests.run(bundle, address, section(), tmp_path / "verdict", texts=texts)
+    artifact = run(bundle, address, section(), tmp_path / "verdict", texts=texts)
     assert set(samples_of(artifact)["text_index"].to_pylist()) == set(range(6))
     assert verdict_of(artifact).outcome == "met", verdict_of(artifact).examples
 
@@ -143,7 +149,7 @@ def test_a_server_that_dies_under_load_leaves_a_verdict(
 ) -> None:
     with fake_endpoint() as address:
         texts = write_texts(["fine", "!die"])
-        artifact = loadtests.run(bundle, address, section(timeout_s=2.0), tmp_path / "verdict", texts=texts)
+        artifact = run(bundle, address, section(timeout_s=2.0), tmp_path / "verdict", texts=texts)
     verdict = verdict_of(artifact)
     assert verdict.outcome == "missed"
     assert verdict.failures["error"] > 0
@@ -155,7 +161,7 @@ def test_nothing_answering_is_one_clear_line_and_writes_nothing(bundle: Bundle, 
         address = f"127.0.0.1:{free.getsockname()[1]}"
         for protocols in (["grpc"], ["http"]):
             with pytest.raises(LoadTestError) as raised:
-                loadtests.run(bundle, address, section(protocols=protocols), tmp_path / "verdict")
+                run(bundle, address, section(protocols=protocols), tmp_path / "verdict")
             expected = f"Nothing answers {protocols[0]} at {address}. Start an endpoint with: slipway serve BUNDLE"
             assert str(raised.value) == expected
     assert list(tmp_path.iterdir()) == []
@@ -164,7 +170,7 @@ def test_nothing_answering_is_one_clear_line_and_writes_nothing(bundle: Bundle, 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_an_unknown_model_is_one_clear_line(bundle: Bundle, tmp_path: Path, protocol: str) -> None:
     with fake_endpoint(model="another") as address, pytest.raises(LoadTestError, match="does not serve model 'tiny'"):
-        loadtests.run(bundle, address, section(protocols=[protocol]), tmp_path / "verdict")
+        run(bundle, address, section(protocols=[protocol]), tmp_path / "verdict")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,12 +178,12 @@ def test_something_that_accepts_and_says_nothing_is_one_clear_line(bundle: Bundl
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(LoadTestError, match="did not answer one http request within 1 s"):
-            loadtests.run(bundle, address, section(protocols=["http"], timeout_s=1.0), tmp_path / "verdict")
+            run(bundle, address, section(protocols=["http"], timeout_s=1.0), tmp_path / "verdict")
 
 
 def test_another_machine_is_refused_before_anything_is_sent(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(LoadTestError, match="not this machine"):
-        loadtests.run(bundle, "192.0.2.1:8080", section(), tmp_path / "verdict")
+        run(bundle, "192.0.2.1:8080", section(), tmp_path / "verdict")
 
 
 _OWNER = """
@@ -211,7 +217,7 @@ def test_an_interrupted_run_leaves_no_process_and_no_half_verdict(
     assert alive == []
     assert not out.exists()
     # A killed owner can't tidy up; what it leaves is no artifact, and the next run of this one removes it.
-    loadtests.run(bundle, address, section(rate=20.0, duration_s=1.0, slo=Slo(error_rate=0.99)), out)
+    run(bundle, address, section(rate=20.0, duration_s=1.0, slo=Slo(error_rate=0.99)), out)
     assert [path.name for path in tmp_path.iterdir()] == ["verdict"]
 
 
@@ -234,7 +240,7 @@ def test_workers_send_the_plan_of_one_from_one_moment_on(
 ) -> None:
     load = section(workers=2, rate=60.0, duration_s=3.0, slo={"error_rate": 0.2})
     texts = write_texts([*(f"text {number}" for number in range(19)), "!error"])
-    artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts)
+    artifact = run(bundle, address, load, tmp_path / "verdict", texts=texts)
     samples = read_samples(artifact.path / "samples.parquet")
     plan = draw_plan(load, 20)
     np.testing.assert_allclose(samples["scheduled_s"], plan.scheduled_s)
@@ -248,7 +254,7 @@ def test_workers_send_the_plan_of_one_from_one_moment_on(
 
 def test_a_worker_that_can_not_begin_ends_the_run(bundle: Bundle, tmp_path: Path) -> None:
     with fake_endpoint(model="another") as address, pytest.raises(LoadTestError, match="does not serve model 'tiny'"):
-        loadtests.run(bundle, address, section(workers=2), tmp_path / "verdict")
+        run(bundle, address, section(workers=2), tmp_path / "verdict")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -257,7 +263,7 @@ def test_batches_are_sent_and_every_answer_of_them_is_checked(
 ) -> None:
     texts = write_texts([*(f"text {number}" for number in range(30)), "!wrong"])
     load = section(batch_size={1: 1.0, 8: 1.0}, slo={"error_rate": 1.0, "wrong": 1000})
-    artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts)
+    artifact = run(bundle, address, load, tmp_path / "verdict", texts=texts)
     rows = samples_of(artifact).to_pylist()
     assert {row["texts"] for row in rows} == {1, 8}
     plan = draw_plan(load, 31)
@@ -274,7 +280,7 @@ def test_generate_is_a_protocol_like_the_others(
 ) -> None:
     texts = write_texts(["fine", "!wrong"])
     load = section(protocols=["generate", "http"], slo={"error_rate": 1.0, "wrong": 1000})
-    artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts)
+    artifact = run(bundle, address, load, tmp_path / "verdict", texts=texts)
     outcomes = {(row["protocol"], row["text_index"]): row["outcome"] for row in samples_of(artifact).to_pylist()}
     assert outcomes[("generate", 0)] == outcomes[("http", 0)] == "ok"
     assert outcomes[("generate", 1)] == outcomes[("http", 1)] == "wrong"
@@ -288,14 +294,14 @@ def test_answers_are_held_to_the_version_that_gave_them(bundle: Bundle, address:
         "predicted:2": [LABELS[1], LABELS[0]],
     }
     pq.write_table(pa.table(columns), texts)
-    verdict = verdict_of(loadtests.run(bundle, address, section(), tmp_path / "verdict", texts=texts))
+    verdict = verdict_of(run(bundle, address, section(), tmp_path / "verdict", texts=texts))
     assert verdict.outcome == "met", verdict.examples
     assert set(verdict.by_version) == {"1", "2"}
 
 
 def test_a_closed_loop_runs_and_says_so(bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts) -> None:
     load = section(loop="closed", users=3)
-    artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=write_texts(["fine"]))
+    artifact = run(bundle, address, load, tmp_path / "verdict", texts=write_texts(["fine"]))
     verdict = verdict_of(artifact)
     assert verdict.loop == "closed"
     assert verdict.failures == {}
@@ -311,9 +317,9 @@ def test_a_protected_endpoint_is_entered_with_a_key_from_the_environment(
     with fake_endpoint(api_key="s3cret") as address:
         for protocol in ("grpc", "http"):
             with pytest.raises(LoadTestError, match="does not let us in over"):
-                loadtests.run(bundle, address, section(protocols=[protocol]), tmp_path / "verdict", texts=texts)
+                run(bundle, address, section(protocols=[protocol]), tmp_path / "verdict", texts=texts)
         load = section(credentials={"environment": "ENDPOINT_KEY"})
-        artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts)
+        artifact = run(bundle, address, load, tmp_path / "verdict", texts=texts)
     assert verdict_of(artifact).outcome == "met"
     written = [path.read_bytes() for path in artifact.path.iterdir()]
     assert not any(b"s3cret" in content for content in written)
@@ -333,9 +339,9 @@ def test_an_endpoint_with_tls_is_entered_if_its_certificate_is_trusted(
         for protocol in ("grpc", "http"):
             untrusted = section(protocols=[protocol], timeout_s=2.0)
             with pytest.raises(LoadTestError, match=r"Nothing answers|did not answer"):
-                loadtests.run(bundle, address, untrusted, tmp_path / "verdict", texts=texts)
+                run(bundle, address, untrusted, tmp_path / "verdict", texts=texts)
         load = section(tls={"ca": str(ca)})
-        verdict = verdict_of(loadtests.run(bundle, address, load, tmp_path / "verdict", texts=texts))
+        verdict = verdict_of(run(bundle, address, load, tmp_path / "verdict", texts=texts))
     assert verdict.outcome == "met", verdict.examples
     assert set(verdict.by_protocol) == {"grpc", "http"}
 
@@ -345,6 +351,6 @@ def test_a_recording_is_replayed(bundle: Bundle, address: str, tmp_path: Path, w
     pq.write_table(pa.table({"time": times + 1e9}), tmp_path / "recording.parquet")
     replay = {"process": "replay", "source": f"file:{tmp_path / 'recording.parquet'}"}
     load = section(arrivals=replay, warmup_s=0.0, duration_s=2.0)
-    artifact = loadtests.run(bundle, address, load, tmp_path / "verdict", texts=write_texts(["fine"]))
+    artifact = run(bundle, address, load, tmp_path / "verdict", texts=write_texts(["fine"]))
     np.testing.assert_allclose(samples_of(artifact)["scheduled_s"], times, atol=1e-6)
     assert verdict_of(artifact).offered_rate == 2.5
