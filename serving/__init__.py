@@ -1,6 +1,7 @@
 """The serving stage: a bundle becomes an endpoint, Triton behind Envoy, HTTP and gRPC on one port.
 
     protocol.py    the names and limits of the wire format that model, front door and client share
+    unix_socket.py how Envoy's administration is asked
     repository/    bundle → Triton model repository, an artifact
     model/         what runs inside Triton: text in, label out
     frontdoor/     Envoy's configuration: who is let in, how much, and where it goes

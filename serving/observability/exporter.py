@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.observability.exposition import CONTENT_TYPE, Page
+from serving.unix_socket import UnixConnection
 from slipway import __version__
 
 SCRAPE = "scrape.json"
@@ -43,10 +44,10 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Source:
-    """One page to ask for. `address` is a port of the loopback, or the path of a Unix socket."""
+    """One page to ask for. `address` is a port of the loopback, or a Unix socket."""
 
     component: str
-    address: int | str
+    address: int | Path
     path: str
     backend: str = ""
 
@@ -59,7 +60,7 @@ class Source:
         """Its page, None if it doesn't answer, and the seconds that it took."""
         started = time.perf_counter()
         try:
-            connection = _Connection(self.address)
+            connection = _connection(self.address)
             try:
                 connection.request("GET", self.path)
                 response = connection.getresponse()
@@ -71,20 +72,10 @@ class Source:
         return text if response.status == HTTPStatus.OK else None, time.perf_counter() - started
 
 
-class _Connection(http.client.HTTPConnection):
-    """To a port of the loopback, or to a Unix socket."""
-
-    def __init__(self, address: int | str) -> None:
-        super().__init__("127.0.0.1", address if isinstance(address, int) else 80, timeout=_TIMEOUT_S)
-        self._address = address
-
-    def connect(self) -> None:
-        if isinstance(self._address, int):
-            super().connect()
-            return
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_TIMEOUT_S)
-        self.sock.connect(self._address)
+def _connection(address: int | Path) -> http.client.HTTPConnection:
+    if isinstance(address, Path):
+        return UnixConnection(address, _TIMEOUT_S)
+    return http.client.HTTPConnection("127.0.0.1", address, timeout=_TIMEOUT_S)
 
 
 def sources(runtime: Path) -> list[Source]:
@@ -93,7 +84,7 @@ def sources(runtime: Path) -> list[Source]:
         told = json.loads((runtime / SCRAPE).read_text(encoding="utf-8"))
         found = [Source("triton", int(one["port"]), "/metrics", str(one["name"])) for one in told.get("tritons", [])]
         if told.get("envoy"):
-            found.append(Source("envoy", str(told["envoy"]), "/stats/prometheus"))
+            found.append(Source("envoy", Path(told["envoy"]), "/stats/prometheus"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
     return found
