@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 import serving
 from serving.protocol import inference_body
 from serving.rollout.endpoints import find_endpoint
-from serving.rollout.promote import promote
+from serving.rollout.promote import abort, promote
 from serving.server.mending import Budget
 from serving.server.runtime import SHARED_MEMORY
 from slipway.bundle import Bundle
@@ -26,8 +27,9 @@ from slipway.recipe import Rollout, Serve
 from tests.serving.conftest import Owner, eventually
 from tests.serving.open_loop import Load, answers, restored
 from tests.serving.test_lifetime import ENVOY, STUB, SUPERVISOR, TRITON, is_accepting
+from tests.serving.test_rollout import ENDLESS, promoting
 from tests.tiny_bundle import CHECK_TEXTS
-from tests.tiny_variants import unreadable
+from tests.tiny_variants import newer, unreadable
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -104,6 +106,8 @@ def test_a_triton_that_hangs_is_started_again(own: Own) -> None:
     owner.named(TRITON)[0].suspend()
     assert eventually(lambda: httpx.post(url, json=inference_body("good")).status_code == 504)
     assert eventually(lambda: httpx.post(url, json=inference_body("good"), timeout=30).status_code == 200, within=60)
+    # The supervisor looks five times a second, and says then what it did.
+    time.sleep(1.0)
     assert "Triton has not answered for 5.5 s; Triton was started again" in ended_well(owner)
 
 
@@ -246,6 +250,24 @@ def test_a_full_disk_stops_neither_answers_nor_repairs(
     assert load.count("answered") == len(load.outcomes), load.story()
     assert load.wrong(right) == []
     ended_well(owner)
+
+
+def test_a_candidate_is_taken_back_from_callers_on_a_full_disk_too(
+    small_disk: Path, own: Own, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = serving.write_repository(newer(tmp_path / "bundle"), tmp_path / "repository", Serve(instances=1)).path
+    monkeypatch.setenv("TMPDIR", str(small_disk))
+    monkeypatch.setattr("tempfile.tempdir", str(small_disk))
+    owner = own()
+    with Load(owner.address, "tiny", CHECK_TEXTS) as load, promoting(owner, repository, ENDLESS) as promotion:
+        assert eventually(lambda: load.answered_by(2) > _MORE), load.story()
+        fill(small_disk)
+        abort(find_endpoint("tiny", owner.address))
+        assert promotion.wait(30) == 1
+        sent = len(load.outcomes)
+        assert eventually(lambda: len(load.outcomes) > sent + _MORE)
+    assert load.count("answered") == len(load.outcomes), load.story()
+    assert {one.version for one in load.outcomes[sent:]} == {1}
 
 
 def test_an_endpoint_that_does_not_fit_on_the_disk_is_refused_and_leaves_nothing(

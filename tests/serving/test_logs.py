@@ -86,6 +86,7 @@ def test_after_the_end_people_read_sentences_again(capsys: pytest.CaptureFixture
     log_json(stream)()
     say("hello")
     assert stream.getvalue() == ""
+    assert capsys.readouterr().err == "hello\n"
 
 
 @pytest.mark.integration
