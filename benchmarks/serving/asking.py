@@ -73,7 +73,11 @@ class _Connection(asyncio.Protocol):
 
     def ask(self, payload: bytes) -> "asyncio.Future[bool]":
         self._answered = asyncio.get_running_loop().create_future()
-        self._transport.write(payload)
+        if self._transport.is_closing():
+            # Nothing would be heard of it any more.
+            self._answered.set_result(False)
+        else:
+            self._transport.write(payload)
         return self._answered
 
     def data_received(self, data: bytes) -> None:
