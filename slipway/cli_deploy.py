@@ -118,22 +118,23 @@ def _replica(options: dict[str, Any]) -> tuple[Any, float]:
     from autoscaling.queueing import Service
 
     measured = read_measured(options["measured"]) if options["measured"] is not None else None
-    service_ms = options["service_ms"] or (measured and measured.service_ms)
-    slo_ms = options["slo_ms"] or (measured and measured.objective_ms)
-    instances = options["instances"] or (measured.instances if measured else 1)
-    for name, value in (("service", service_ms), ("slo", slo_ms), ("instances", instances)):
-        if value is None:
+
+    def figure(option: str, name: str, otherwise: float | None = None) -> Any:
+        found = options[option] or (getattr(measured, name) if measured else otherwise)
+        if found is None:
             where = f"{options['measured']} doesn't say it" if measured else "or --measured CAPACITY"
-            raise SlipwayError(f"--{name} is needed; {where}.")
+            raise SlipwayError(f"--{option.removesuffix('_ms')} is needed; {where}.")
+        return found
+
     overhead = {"overhead_ms": measured.overhead_ms} if measured else {}
     service = Service(
-        service_ms,
-        instances=instances,
+        figure("service_ms", "service_ms"),
+        instances=figure("instances", "instances", otherwise=1),
         variation=options["variation"],
         max_in_flight=options["max_in_flight"],
         **overhead,
     )
-    return service, slo_ms
+    return service, figure("slo_ms", "objective_ms")
 
 
 def _write(out: Path, made: Any) -> None:

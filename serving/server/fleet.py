@@ -94,15 +94,11 @@ class Fleet:
 
     def share(self, percent: int, shadow_percent: int = 0) -> None:
         """Give the candidate so much of the traffic, and copies of so much of it; the stable version gets the rest."""
-        if self.candidate is None:
-            raise RuntimeError("there is no candidate")
-        self._apply([Share(self.stable, 100 - percent), Share(self.candidate, percent, shadow_percent)])
+        self._apply([Share(self.stable, 100 - percent), Share(self._required(), percent, shadow_percent)])
 
     def promote(self) -> ServedVersion:
         """Make the candidate the stable version; returns the old one, out of the front door and still running."""
-        if self.candidate is None:
-            raise RuntimeError("there is no candidate")
-        old, new = self.stable, self.candidate
+        old, new = self.stable, self._required()
         self._apply([Share(new, 100)])
         self.stable, self.candidate = new, None
         if self._mending is not None:
@@ -113,9 +109,7 @@ class Fleet:
 
     def withdraw(self) -> ServedVersion:
         """Take the candidate out of the front door; returns it, still running."""
-        if self.candidate is None:
-            raise RuntimeError("there is no candidate")
-        candidate = self.candidate
+        candidate = self._required()
         self._apply([Share(self.stable, 100)])
         self.candidate = None
         return candidate
@@ -134,6 +128,11 @@ class Fleet:
         """End every process."""
         self.end_tritons()
         self.front.end()
+
+    def _required(self) -> ServedVersion:
+        if self.candidate is None:
+            raise RuntimeError("there is no candidate")
+        return self.candidate
 
     def _apply(self, shares: list[Share]) -> None:
         """Raises `OSError` if the disk is full, `ServingError` if credentials can't be read; all is as it was then."""

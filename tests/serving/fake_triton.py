@@ -30,14 +30,13 @@ class FakeRequest:
     tensors: list[FakeTensor]
     outputs: list[str] = field(default_factory=list)
     params: dict[str, Any] = field(default_factory=dict)
-    gone: bool = False
     named: str = ""
     context: str | None = None
     """Of Triton's own span, where it traces."""
 
     @classmethod
-    def of(cls, *texts: str | bytes, outputs: Sequence[str] = (), gone: bool = False, **params: Any) -> "FakeRequest":
-        return cls([FakeTensor("text", column(*texts))], list(outputs), params, gone)
+    def of(cls, *texts: str | bytes, outputs: Sequence[str] = (), **params: Any) -> "FakeRequest":
+        return cls([FakeTensor("text", column(*texts))], list(outputs), params)
 
     def inputs(self) -> list[FakeTensor]:
         return self.tensors
@@ -50,9 +49,6 @@ class FakeRequest:
 
     def request_id(self) -> str:
         return self.named
-
-    def is_cancelled(self) -> bool:
-        return self.gone
 
     def trace(self) -> "FakeTrace":
         return FakeTrace(self.context)
@@ -74,7 +70,6 @@ class FakeError:
     INVALID_ARG = "INVALID_ARG"
     INTERNAL = "INTERNAL"
     UNAVAILABLE = "UNAVAILABLE"
-    CANCELLED = "CANCELLED"
 
 
 @dataclass

@@ -136,14 +136,6 @@ def test_a_request_whose_deadline_has_passed_costs_no_inference(model: TritonPyt
     assert call.tokens == 3
 
 
-def test_a_request_whose_caller_has_gone_costs_no_inference(model: TritonPythonModel, observed: Recorder) -> None:
-    waited = {"x-slipway-arrived": str(time.time() - 1)}
-    first, second = model.execute([FakeRequest.of("good", gone=True, **waited), FakeRequest.of("good", **waited)])
-    assert first.error.code == FakeError.CANCELLED
-    assert second.error is None
-    assert observed.calls[0].refused[0][1] == "cancelled"
-
-
 @pytest.mark.parametrize("value", ["", "soon", "nan", "-1", "inf", None])
 def test_a_header_that_is_no_moment_is_unknown(model: TritonPythonModel, observed: Recorder, value: Any) -> None:
     [response] = model.execute([FakeRequest.of("good", **{"x-slipway-deadline": value, "x-slipway-arrived": value})])

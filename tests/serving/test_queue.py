@@ -56,6 +56,14 @@ class Caller:
         assert eventually(lambda: self._waiting() == 1)
         return came
 
+    def give_up_next_in_line(self) -> list[Any]:
+        """Keep the instance busy with one request and cancel the one that waits behind it; what came of the first."""
+        came = self.begin(*SLOW)
+        waiting = self.client.async_infer("tiny", [self._tensor(SLOW)], callback=lambda *_: None)
+        assert eventually(lambda: self._waiting() == 1)
+        waiting.cancel()
+        return came
+
     def _waiting(self) -> int:
         page = httpx.get(f"http://127.0.0.1:{self.triton.server.metrics_port}/metrics").text
         [line] = [line for line in page.splitlines() if line.startswith("nv_inference_pending_request_count{")]
@@ -96,6 +104,17 @@ def test_a_call_that_ran_out_of_time_in_the_queue_costs_no_inference(triton: Bar
     caller.ask("good")
     expected = before + 2 * len(SLOW) + 1
     # Triton counts after it has answered.
+    assert eventually(lambda: triton.counts("tiny")[0] >= expected)
+    assert triton.counts("tiny")[0] == expected
+
+
+def test_a_call_that_was_cancelled_costs_no_inference_even_next_in_line(triton: BareTriton, caller: Caller) -> None:
+    before, _ = triton.counts("tiny")
+    came = caller.give_up_next_in_line()
+    assert came == [], "the instance was not busy for long enough"
+    assert eventually(lambda: came)
+    caller.ask("good")
+    expected = before + len(SLOW) + 1
     assert eventually(lambda: triton.counts("tiny")[0] >= expected)
     assert triton.counts("tiny")[0] == expected
 
