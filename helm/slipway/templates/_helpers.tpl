@@ -1,0 +1,91 @@
+{{/* Names, labels, and what `hardware` says where a value is null. */}}
+
+{{- define "slipway.fullname" -}}
+{{- if contains "slipway" .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-slipway" .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What Deployments select by: never changes over a release's life. `slipway.selectorLabels` (dict "root" $ "component" "endpoint"). */}}
+{{- define "slipway.selectorLabels" -}}
+app.kubernetes.io/name: slipway
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "slipway.labels" -}}
+{{ include "slipway.selectorLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* The settings of `hardware`, each replaced by the value of its name if that is not null; YAML, for fromYaml. */}}
+{{- define "slipway.hardware" -}}
+{{- $kinds := .Files.Get "hardware.yaml" | fromYaml -}}
+{{- $mig := hasPrefix "mig-" .Values.hardware -}}
+{{- $found := deepCopy (index $kinds (ternary "mig" .Values.hardware $mig)) -}}
+{{- if $mig -}}
+{{- $device := dict (printf "nvidia.com/%s" .Values.hardware) 1 -}}
+{{- $_ := set $found "resources" (dict "requests" (merge (dict) $device $found.resources.requests) "limits" (merge (dict) $device $found.resources.limits)) -}}
+{{- end -}}
+{{- range $key := list "resources" "nodeSelector" "tolerations" "runtimeClassName" "modelConfig" "instances" "affinity" -}}
+{{- $own := index $.Values $key -}}
+{{- if not (kindIs "invalid" $own) -}}
+{{- $_ := set $found $key $own -}}
+{{- end -}}
+{{- end -}}
+{{- if and $found.products (kindIs "invalid" $found.affinity) -}}
+{{- $term := dict "matchExpressions" (list (dict "key" "nvidia.com/gpu.product" "operator" "In" "values" $found.products)) -}}
+{{- $_ := set $found "affinity" (dict "nodeAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" (list $term)))) -}}
+{{- end -}}
+{{- if not (kindIs "invalid" .Values.image.repository) -}}
+{{- $_ := set $found "image" .Values.image.repository -}}
+{{- end -}}
+{{- toYaml $found -}}
+{{- end -}}
+
+{{/* Instances of the model in a replica. */}}
+{{- define "slipway.instances" -}}
+{{- (include "slipway.hardware" . | fromYaml).instances -}}
+{{- end -}}
+
+{{/* repository[:tag][@digest]; (dict "repository" "tag" "digest"). */}}
+{{- define "slipway.imageReference" -}}
+{{- if .digest -}}
+{{- printf "%s@%s" .repository .digest -}}
+{{- else -}}
+{{- printf "%s:%s" .repository .tag -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "slipway.image" -}}
+{{- $repository := (include "slipway.hardware" . | fromYaml).image -}}
+{{- include "slipway.imageReference" (dict "repository" $repository "tag" (.Values.image.tag | default .Chart.AppVersion) "digest" .Values.image.digest) -}}
+{{- end -}}
+
+{{- define "slipway.serviceAccountName" -}}
+{{- .Values.serviceAccountName | default (include "slipway.fullname" .) -}}
+{{- end -}}
+
+{{/* The restricted Pod Security Standard. */}}
+{{- define "slipway.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "slipway.securityContext" -}}
+allowPrivilegeEscalation: false
+privileged: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
