@@ -56,6 +56,8 @@ PINNED := images/requirements
 lock-images: setup ## Write images/requirements/*.txt
 	$(BIN)/pip install --quiet uv
 	$(PIN) --python-version 3.11 -c constraints.txt pyproject.toml --extra serve --extra otel -o $(PINNED)/serve-cpu.txt
+	$(PIN) --python-version 3.11 -c constraints.txt pyproject.toml --extra serve --extra otel --extra privacy \
+	  -o $(PINNED)/serve-cpu-privacy.txt
 	$(PIN) --python-version 3.12 -c constraints.txt pyproject.toml --extra serve-gpu --extra otel -o $(PINNED)/serve-gpu.txt
 	$(PIN) --python-version 3.11 -c constraints.txt pyproject.toml --extra loadtest --extra report -o $(PINNED)/loadtest.txt
 	$(PIN) --python-version 3.11 -c constraints.txt $(PINNED)/build.in -o $(PINNED)/build.txt

@@ -13,7 +13,12 @@ from packaging.utils import canonicalize_name
 from tests.images.engine import REPOSITORY
 
 PINNED = REPOSITORY / "images" / "requirements"
-LISTS = {"serve-cpu": ["serve", "otel"], "serve-gpu": ["serve-gpu", "otel"], "loadtest": ["loadtest", "report"]}
+LISTS = {
+    "serve-cpu": ["serve", "otel"],
+    "serve-cpu-privacy": ["serve", "otel", "privacy"],
+    "serve-gpu": ["serve-gpu", "otel"],
+    "loadtest": ["loadtest", "report"],
+}
 
 
 def pins(file: Path) -> dict[str, str]:
