@@ -9,6 +9,7 @@ import errno
 import importlib.metadata
 import ipaddress
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -242,6 +243,8 @@ def _plan(repository: Repository, section: Serve, host: str) -> Plan:
         limits=section.limits.model_dump(mode="json"),
         observe=section.observe.model_dump(mode="json"),
         settings=section.model_dump(mode="json"),
+        # Envoy's own standard output is its log; this is ours, by a name that another process of this user can open.
+        access_log=f"/proc/{os.getpid()}/fd/1" if section.observe.access_log == "stdout" else "",
     )
 
 

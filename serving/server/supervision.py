@@ -44,6 +44,8 @@ class Plan:
     observe: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     """The recipe's whole `serve` section, for versions that are promoted later."""
+    access_log: str = ""
+    """Where it goes; into the runtime directory if empty."""
 
     def write(self, directory: Path) -> None:
         """Leave it where the supervisor looks."""
