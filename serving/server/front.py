@@ -114,7 +114,7 @@ class Front:
 
     def learn_service_time(self, served: ServedVersion, shares: Sequence[Share]) -> None:
         """Let the bound on requests in flight follow from what the model takes on this machine, now that it runs."""
-        plan, port, instances = self._plan, served.server.http_port, served.release.instances
+        plan, port, instances = self._plan, served.server.http_port, served.instances
         try:
             taken = measure_service_ms(port, plan.model, plan.probes, instances, timeout_s=plan.timeout_s)
         except (OSError, http.client.HTTPException) as error:
@@ -227,7 +227,7 @@ class Front:
             health_text=plan.probes[0],
             max_body_bytes=plan.max_body_bytes,
             max_connections=plan.max_connections,
-            instances=main.release.instances,
+            instances=main.instances,
             timeout_s=plan.timeout_s,
             admin_socket=self._runtime.admin_socket,
             access_log=Path(plan.access_log) if plan.access_log else self._runtime.access_log,

@@ -13,33 +13,25 @@ import yaml
 from slipway.recipe import load_settings
 from slipway.recipe.sections import Settings
 from tests.helm.cases import DIGEST, EVERYTHING, MATRIX, MINIMAL, REFUSED, SCALING, TLS, source
-from tests.helm.conftest import CHART, Manifests, RefusedError, Render, merged, of_kind
+from tests.helm.rendering import CHART, Manifests, RefusedError, Render, endpoint_of, merged, of_kind
 
 pytestmark = [pytest.mark.integration]
 
 OLDEST, NEWEST = "1.29", "1.37"
 VERSIONS = [f"1.{minor}" for minor in range(29, 38)]
 CRDS = {
-    kind: json.loads((Path(__file__).parent / "crds" / f"{kind.lower()}.json").read_text(encoding="utf-8"))
-    for kind in (
-        "ScaledObject", "Certificate", "HTTPRoute", "GRPCRoute", "ExternalSecret", "PodMonitor", "PrometheusRule",
-    )
-}  # fmt: skip
+    file.stem: json.loads(file.read_text(encoding="utf-8")) for file in (Path(__file__).parent / "crds").glob("*.json")
+}
+"""Schemas of custom resources by their kind, in small letters."""
 
 
 def validate(manifests: Manifests, version: str) -> None:
     """Raise if a manifest has a field that this Kubernetes, or the resource's own schema, doesn't know."""
     for manifest in manifests:
-        if manifest["kind"] in CRDS:
-            jsonschema.validate(manifest, CRDS[manifest["kind"]])
+        if manifest["kind"].lower() in CRDS:
+            jsonschema.validate(manifest, CRDS[manifest["kind"].lower()])
         else:
             kubernetes_validate.validate(manifest, version, strict=True)
-
-
-def endpoint(manifests: Manifests) -> dict[str, Any]:
-    [container] = of_kind(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
-    found: dict[str, Any] = container
-    return found
 
 
 def pod(manifests: Manifests) -> dict[str, Any]:
@@ -123,22 +115,20 @@ def test_the_notes_hold_no_secret_and_say_where_it_is(helm: Path, tmp_path: Path
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(merged(MINIMAL, EVERYTHING)), encoding="utf-8")
     command = [str(helm), "install", "reviews", str(CHART), "--dry-run=client", "-n", "models", "-f", str(file)]
-    notes = subprocess.run([*command, "--kube-version", "1.34.0"], capture_output=True, text=True, check=False)
-    if notes.returncode != 0 and "Kubernetes cluster unreachable" in notes.stderr:
-        pytest.skip("this helm wants a cluster even for a dry run")
+    notes = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "https://reviews-slipway.models.svc:443" in notes.stdout, notes.stderr
     assert "3 to 40 replicas (hpa)" in notes.stdout
 
 
 def test_a_gpu_is_asked_for_by_its_name_and_a_slice_by_its_profile(render: Render) -> None:
     whole, part = render({"hardware": "nvidia-a100"}), render({"hardware": "mig-1g.10gb"})
-    assert endpoint(whole)["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert endpoint_of(whole)["resources"]["limits"]["nvidia.com/gpu"] == 1
     [term] = pod(whole)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
         "nodeSelectorTerms"
     ]
     assert "NVIDIA-A100-SXM4-80GB" in term["matchExpressions"][0]["values"]
-    assert endpoint(part)["resources"]["limits"]["nvidia.com/mig-1g.10gb"] == 1
-    assert "nvidia.com/gpu" not in endpoint(part)["resources"]["limits"]
+    assert endpoint_of(part)["resources"]["limits"]["nvidia.com/mig-1g.10gb"] == 1
+    assert "nvidia.com/gpu" not in endpoint_of(part)["resources"]["limits"]
     assert pod(whole)["runtimeClassName"] == "nvidia"
 
 
@@ -154,22 +144,22 @@ def test_whatever_hardware_says_can_be_overridden(render: Render) -> None:
             "image": {"repository": "mine/serve", "tag": "7"},
         }
     )
-    assert endpoint(manifests)["resources"] == {"limits": {"nvidia.com/gpu": 2}}
+    assert endpoint_of(manifests)["resources"] == {"limits": {"nvidia.com/gpu": 2}}
     assert pod(manifests)["nodeSelector"] == {"pool": "gpus"}
     assert not {"tolerations", "runtimeClassName", "affinity"} & set(pod(manifests))
-    assert endpoint(manifests)["image"] == "mine/serve:7"
+    assert endpoint_of(manifests)["image"] == "mine/serve:7"
 
 
 def test_a_digest_goes_before_a_tag(render: Render) -> None:
     image = {"repository": "mine/serve", "tag": "7", "digest": DIGEST}
-    assert endpoint(render({"image": image}))["image"] == f"mine/serve@{DIGEST}"
+    assert endpoint_of(render({"image": image}))["image"] == f"mine/serve@{DIGEST}"
 
 
 def test_a_gpu_gets_its_configuration_its_layout_and_a_place_for_engines(render: Render, tmp_path: Path) -> None:
     manifests = render({"hardware": "nvidia-l4", "instances": 3})
     serve = settings(manifests, tmp_path).serve
     assert (serve.target, serve.layout, serve.gpu.instances) == ("gpu", "ensemble", 3)
-    [cache] = [mount for mount in endpoint(manifests)["volumeMounts"] if mount["name"] == "engine-cache"]
+    [cache] = [mount for mount in endpoint_of(manifests)["volumeMounts"] if mount["name"] == "engine-cache"]
     assert cache["mountPath"] == serve.gpu.engine_cache
 
 
@@ -183,14 +173,14 @@ def test_what_a_recipe_says_reaches_the_endpoint_and_can_not_open_it(render: Ren
 def test_a_pod_has_time_to_drain(grace: float | None, render: Render, tmp_path: Path) -> None:
     manifests = render({"drainSeconds": 7} | ({} if grace is None else {"serve": {"grace_s": grace}}))
     serve = settings(manifests, tmp_path).serve
-    stop = endpoint(manifests)["lifecycle"]["preStop"]["exec"]["command"]
+    stop = endpoint_of(manifests)["lifecycle"]["preStop"]["exec"]["command"]
     assert stop == ["sleep", "7"]
     # 15 s is what ending may take beyond the grace time (`serving.server.endpoint`).
     assert pod(manifests)["terminationGracePeriodSeconds"] >= 7 + serve.grace_s + 15
 
 
 def test_probes_ask_for_a_real_inference_where_no_certificate_is_needed(render: Render) -> None:
-    container = endpoint(render({"tls": TLS["mutual"]}))
+    container = endpoint_of(render({"tls": TLS["mutual"]}))
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"] == {"path": "/healthz", "port": "metrics"}
     startup = container["startupProbe"]
@@ -256,20 +246,14 @@ def test_a_store_is_fetched_from_by_digest_and_may_be_reached(render: Render) ->
     ]  # fmt: skip
     assert {"name": "AWS_REGION", "value": "eu-west-1"} in fetch["env"]
     assert fetch["envFrom"] == [{"secretRef": {"name": "store"}}]
-    assert endpoint(manifests)["args"][0] == "/models/artifact"
+    assert endpoint_of(manifests)["args"][0] == "/models/artifact"
     ports = [rule["ports"] for rule in of_kind(manifests, "NetworkPolicy")["spec"]["egress"]]
     assert [{"port": 9000, "protocol": "TCP"}] in ports
 
 
 @pytest.mark.parametrize(
     ("url", "port"),
-    [
-        ("s3://a/b", 443),
-        ("gs://a/b", 443),
-        ("https://host/b", 443),
-        ("http://host:8000/b", 8000),
-        ("http://host/b", 80),
-    ],
+    [("s3://a/b", 443), ("gs://a/b", 443), ("https://h/b", 443), ("http://h:8000/b", 8000), ("http://h/b", 80)],
 )
 def test_the_ways_to_a_store_are_open_by_its_scheme(url: str, port: int, render: Render) -> None:
     values = merged(source("s3"), {"model": {"source": {"objectStore": {"url": url, "env": None}}}})

@@ -10,7 +10,7 @@ import yaml
 from autoscaling.settings import read_values
 from deployment.schema import values_schema
 from tests.helm.cases import MATRIX, MINIMAL
-from tests.helm.conftest import CHART, merged
+from tests.helm.rendering import CHART, merged
 
 pytestmark = [pytest.mark.unit]
 
