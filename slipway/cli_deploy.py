@@ -154,6 +154,27 @@ def _write(out: Path, made: Any) -> None:
     click.echo(out)
 
 
+@deploy.command()
+@click.argument("hpa", type=_FILE)
+@click.argument("trace", type=_FILE)
+def replay(hpa: Path, trace: Path) -> int:
+    """Decide again what an autoscaler decided: HPA is its manifest, TRACE what it saw (docs/autoscaling.md).
+
+    Prints a JSON line for each sync. Exit code 2 if the trace has decisions and one differs.
+    """
+    from autoscaling.replay import Scaler
+    from autoscaling.replay import replay as decide
+
+    steps = compared = differing = 0
+    for step in decide(Scaler.read(hpa), trace):
+        line = {"at": step.at_s, "replicas": step.current, "desired": step.wanted}
+        click.echo(json.dumps(line if step.recorded is None else line | {"recorded": step.recorded}))
+        steps, compared = steps + 1, compared + (step.recorded is not None)
+        differing += not step.agrees
+    say(f"{steps} syncs, {compared} recorded decisions, {differing} differ.")
+    return EXIT_SLO_MISSED if differing else 0
+
+
 @deploy.command("values")
 @click.argument("bundle", type=_FILE)
 @click.option(
