@@ -108,7 +108,7 @@ def test_a_line_that_can_not_be_read_is_named(text: str, message: str, tmp_path:
 def test_a_file_without_an_autoscaler_is_refused(text: str, tmp_path: Path) -> None:
     file = tmp_path / "hpa.yaml"
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(SlipwayError, match="hpa.yaml"):
+    with pytest.raises(SlipwayError, match=r"hpa\.yaml"):
         Scaler.read(file)
 
 
