@@ -110,15 +110,20 @@ def serve(path: Path, section: "Serve", repository_out: Path | None = None, *, d
     from slipway.progress import say
 
     artifact = read_artifact(path, verify=False)
+    if section.observe.logs == "json":
+        log_json(model=artifact.manifest.name)
     if digest is not None:
         require_digest(artifact, digest)
+    if artifact.manifest.kind not in ("bundle", "repository"):
+        raise ServingError(f"{path} is a {artifact.manifest.kind}; a bundle or a repository can be served.")
+    if not section.auth.is_on and section.auth.keyless is None:
+        raise ServingError(
+            "nobody said who may call: make a key with `slipway keys new keys.json ID --scope predict:MODEL` and set "
+            "serve.auth.keys, or let every program of this machine in with --keyless (serve.auth.keyless: loopback)."
+        )
     if artifact.manifest.kind == "bundle":
         out = repository_out or path.absolute().parent / "repository"
         artifact = write_repository(Bundle.open(path), out, section)
-    elif artifact.manifest.kind != "repository":
-        raise ServingError(f"{path} is a {artifact.manifest.kind}; a bundle or a repository can be served.")
-    if section.observe.logs == "json":
-        log_json(model=artifact.manifest.name)
     with start(artifact.path, section) as endpoint, relayed(endpoint.access_log.parent, section.observe.logs):
         with contextlib.suppress(KeyboardInterrupt), sigterm_interrupts():
             say(f"{endpoint.model} is served at {endpoint.address}, HTTP and gRPC.")

@@ -56,7 +56,7 @@ def run(recipe: Path, runs: Path, force: str | None) -> int:
     )
     page = pipeline.report(folder.path, folder.report, force=forced("report"))
     _print_summary(folder.path, page)
-    say(f"Serve it: slipway serve {folder.bundle}")
+    say(f"Serve it: slipway serve {folder.bundle} --keyless")
     return cli_loadtest.conclude(verdict)
 
 
@@ -113,11 +113,16 @@ def export(checkpoint: Path, recipe: Path | None, out: Path | None, force: bool,
 @click.option("--threads", type=int, help="Threads per copy.")
 @click.option("--repository", type=FOLDER, help="Where to write the repository; by default beside the bundle.")
 @click.option("--digest", help="sha256:… of the bundle's or repository's manifest; another is refused.")
-def serve(bundle: Path, recipe: Path | None, repository: Path | None, digest: str | None, **options: Any) -> None:
+@click.option("--keyless", is_flag=True, help="Let every program of this machine in, without credentials.")
+def serve(
+    bundle: Path, recipe: Path | None, repository: Path | None, digest: str | None, keyless: bool, **options: Any
+) -> None:
     """Bundle → endpoint: Triton behind Envoy, until Ctrl-C."""
     import serving
 
     section = override(Serve, load_settings(recipe).serve if recipe else Serve(), options)
+    if keyless:
+        section = override(Serve, section, {"auth": section.auth.model_dump(mode="json") | {"keyless": "loopback"}})
     serving.serve(bundle, section, repository, digest=digest)
 
 

@@ -26,7 +26,7 @@ RECIPE = """
 name: tiny
 base: {{model: "file:base"}}
 data: {{source: "file:data.csv"}}
-serve: {{port: {port}, observe: {{logs: json}}}}
+serve: {{port: {port}, auth: {{keyless: loopback}}, observe: {{logs: json}}}}
 """
 
 Lines = Callable[[], list[dict[str, str]]]
@@ -123,7 +123,9 @@ def test_an_endpoint_says_everything_as_json_and_so_does_its_failure(bundle: Bun
 def test_the_access_log_can_go_to_the_standard_output(bundle: Bundle, tmp_path: Path) -> None:
     [port] = free_ports(1)
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"serve: {{port: {port}, observe: {{access_log: stdout}}}}", encoding="utf-8")
+    recipe.write_text(
+        f"serve: {{port: {port}, auth: {{keyless: loopback}}, observe: {{access_log: stdout}}}}", encoding="utf-8"
+    )
     command = [sys.executable, "-m", "slipway", "serve", str(bundle.path), "--recipe", str(recipe)]
     command += ["--repository", str(tmp_path / "repository")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
