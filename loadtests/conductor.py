@@ -57,7 +57,7 @@ class Conductor:
         self._fd: int = options.progress_fd
         self._wait_s: float = options.wait_s
         self._samples = Path(options.samples) if options.samples else None
-        self._parcels = Parcels(self._runner)
+        self._parcels = Parcels(self._runner, master=True)
         self._hosts: dict[str, str] = {}
         """Workers that take part, and where they are."""
         self._shares: dict[str, int] = {}

@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import gevent
 from gevent.event import AsyncResult
-from locust.runners import MasterRunner
 
 from slipway.artifacts import sha256_file
 from slipway.errors import LoadTestError
@@ -46,8 +45,10 @@ class Parcel:
 class Parcels:
     """What this process offers, and what it fetches. For Locust's thread."""
 
-    def __init__(self, runner: Any) -> None:
+    def __init__(self, runner: Any, *, master: bool) -> None:
+        """`runner` is Locust's, a `master`'s or a worker's."""
         self._runner = runner
+        self._master = master
         self._offered: dict[str, Path] = {}
         self._expected: dict[tuple[str, str, int], AsyncResult] = {}
         runner.register_message(_ASK, self._on_ask)
@@ -99,10 +100,10 @@ class Parcels:
 
     def _sender(self, msg: Any) -> str:
         """The worker that sent `msg`; empty for the master, whose messages bear the name of who gets them."""
-        return str(msg.node_id) if isinstance(self._runner, MasterRunner) else ""
+        return str(msg.node_id) if self._master else ""
 
     def _send(self, kind: str, data: dict[str, Any], to: str) -> None:
-        if isinstance(self._runner, MasterRunner):
+        if self._master:
             self._runner.send_message(kind, data, client_id=to)
         else:
             self._runner.send_message(kind, data)

@@ -77,7 +77,7 @@ class Member(Alone):
 
     def __init__(self, environment: Any) -> None:
         self._runner = environment.runner
-        self.parcels = Parcels(self._runner)
+        self.parcels = Parcels(self._runner, master=False)
         self.elsewhere = False
         # The master's options replace a worker's at the start, and these are its own affair.
         self._allow_remote: bool = environment.parsed_options.allow_remote
