@@ -66,7 +66,10 @@ def generate(
         options = [f"--host={host}", f"--bundle={bundle.path.absolute()}", f"--texts={texts.absolute()}", "--prepared"]
         options += [f"--section={file}", f"--samples={samples.absolute()}", f"--workers-total={section.workers}"]
         options += ["--allow-remote"] * allow_remote
-        options += [f"--wait-s={elsewhere.wait_s}", "--hand-out"] if elsewhere else []
+        options += [
+            f"--wait-s={elsewhere.wait_s if elsewhere else _START_AND_STOP_S}",
+            *["--hand-out"] * bool(elsewhere),
+        ]
         total_s = section.warmup_s + section.duration_s
         deadline = Deadline(
             total_s + 2 * section.timeout_s + _START_AND_STOP_S + (elsewhere.wait_s if elsewhere else 0)

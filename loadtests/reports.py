@@ -12,6 +12,8 @@ Report = dict[str, Any]
 (or the name of a worker elsewhere), and `zero_s`: the start of the measured window on this machine's monotonic clock
 (None until it is known). `error` ends a run; `invalid` beside it says that the load had begun."""
 
+_LONGEST_S = 3600.0
+
 
 def report(descriptor: int, **values: Any) -> None:
     """Write a line, if there is somebody to read it."""
@@ -40,7 +42,10 @@ def lines(descriptor: int, deadline: Deadline) -> Iterator[Report]:
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
-        while selector.select(deadline.left_s):
+        # Not for longer at a time: the kernel counts milliseconds in 32 bits.
+        while (ready := selector.select(min(deadline.left_s, _LONGEST_S))) or deadline.left_s:
+            if not ready:
+                continue
             chunk = os.read(descriptor, 65536)
             if not chunk:
                 return

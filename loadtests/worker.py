@@ -11,13 +11,15 @@ from slipway.errors import LoadTestError
 from slipway.progress import complain, say
 
 _FOR_EVER_S = 1e9
+_NO_MASTER = 255
+"""Locust's exit code when it has tried to reach its master for five minutes."""
 
 
 def work(host: str, port: int, *, allow_remote: bool = False, once: bool = False, wait_s: float | None = None) -> int:
     """Send for the masters that come up at `host:port`; returns how many runs were driven to their end.
 
     Returns after the first run with `once`, and when no master has called for `wait_s`. Raises `LoadTestError` if none
-    has called by then at all, and with `once` if the run comes to nothing.
+    has called by then at all, if Locust doesn't run here, and with `once` if the run comes to nothing.
     """
     driven = called = 0
     deadline = Deadline(wait_s or _FOR_EVER_S)
@@ -71,7 +73,9 @@ class _Run:
                         )
             except TimeoutError:
                 return None
-            running.processes[0].wait()
+            code = running.processes[0].wait()
+            if not self.begun and code not in (0, _NO_MASTER):
+                raise LoadTestError(f"The load generator ended with code {code}: {last_line(running.log)}")
             if error is None and not self.over:
                 error = "The master went away." if self.begun else last_line(running.log)
         if self.over:

@@ -22,12 +22,14 @@ all that they need and fetches their samples: they need no file of it.
 import asyncio
 import contextlib
 import json
+import math
 import os
 import resource
 import sys
 import tempfile
 import threading
 import time
+import traceback
 from argparse import Namespace
 from collections import deque
 from pathlib import Path
@@ -70,7 +72,6 @@ _MOST_KINDS_OF_ERROR = 100
 
 # What the command line and the web UI may override of the section.
 _OVERRIDES = {"rate": float, "duration_s": float, "warmup_s": float, "seed": int, "timeout_s": float}
-_WAIT_S = 60.0
 _processes: dict[int, Alone] = {}
 _masters: dict[int, Conductor] = {}
 
@@ -86,8 +87,10 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("--section", help="file with a recipe's loadtest section as JSON", default="")
     parser.add_argument("--arrivals", help="arrival process", default="")
     parser.add_argument("--protocols", help="grpc, http, generate, separated by commas", default="")
-    parser.add_argument("--hand-out", action="store_true", help="workers have no files; master only", default=False)
-    parser.add_argument("--wait-s", type=float, help="what workers may take to come; master only", default=_WAIT_S)
+    parser.add_argument(
+        "--hand-out", action="store_true", help="workers have no files; master only", include_in_web_ui=False
+    )
+    parser.add_argument("--wait-s", type=float, default=math.inf, include_in_web_ui=False)
     parser.add_argument("--prepared", action="store_true", include_in_web_ui=False)
     parser.add_argument("--progress-fd", type=int, default=-1, include_in_web_ui=False)
     for name, kind in _OVERRIDES.items():
@@ -138,6 +141,13 @@ def _run(environment: Any, options: Namespace) -> None:
         report(progress_fd, error=str(error))
         print(error, file=sys.stderr, flush=True)
         process.failed(str(error))
+    except Exception as error:
+        # Locust would note it and send the plan once more.
+        environment.process_exit_code = 1
+        traceback.print_exc()
+        why = f"The load generator failed: {type(error).__name__}: {error}"
+        report(progress_fd, error=why)
+        process.failed(why)
 
 
 def _send(environment: Any, options: Namespace, process: Alone, scratch: Path, progress_fd: int) -> None:

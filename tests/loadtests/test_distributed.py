@@ -210,9 +210,11 @@ def test_a_worker_that_is_lost_under_load_makes_the_run_invalid(
 ) -> None:
     load = section(duration_s=120.0)
     with workers(2, port, "--once") as started:
+        struck: list[signal.Signals] = []
 
         def strike(report: dict[str, Any]) -> None:
-            if report["zero_s"] is not None and report["elapsed_s"] > 1:
+            if report["zero_s"] is not None and report["elapsed_s"] > 1 and not struck:
+                struck.append(ending)
                 started[0].send_signal(ending)
 
         with pytest.raises(InvalidRunError, match=r"1 of 2 workers \(.+\) were lost while the load ran"):
