@@ -25,7 +25,7 @@ from slipway.cli_options import FOLDER, override, print_artifact
 from slipway.errors import InvalidRunError, SlipwayError
 from slipway.progress import console, say
 from slipway.quantities import Seconds
-from slipway.recipe import CapacitySearch, Compare, LoadTest, Serve, Slo, load_recipe
+from slipway.recipe import CapacitySearch, Compare, LoadTest, Serve, Slo, load_settings
 
 _SHORT = {"p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms", "p999": "p999_ms"}
 _PLACE = re.compile(r"(?P<host>[A-Za-z0-9_.-]+):(?P<port>\d{1,5})")
@@ -134,7 +134,7 @@ def run(
     import loadtests
     from slipway.bundle import Bundle
 
-    section = load_recipe(recipe).loadtest if recipe else LoadTest()
+    section = load_settings(recipe).loadtest if recipe else LoadTest()
     if slo:
         options["slo"] = section.slo.model_dump(mode="json") | dict(_parse_objective(text) for text in slo)
     section = override(LoadTest, section, _given(options))
@@ -188,7 +188,7 @@ def compare(
     """
     import loadtests
 
-    loaded = load_recipe(recipe) if recipe else None
+    loaded = load_settings(recipe) if recipe else None
     section = override(LoadTest, loaded.loadtest if loaded else LoadTest(), _given(options))
     wanted = {"pairs": pairs, "block_s": block_s, "max_p99_ratio": max_p99_ratio}
     section = section.model_copy(update={"compare": override(Compare, section.compare, wanted)})

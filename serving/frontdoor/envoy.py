@@ -46,7 +46,32 @@ def bootstrap(door: FrontDoor, directory: Path) -> Json:
         "stats_flush_on_admin": True,
         "overload_manager": own_limits(door),
         "dynamic_resources": {"cds_config": watched(directory / "clusters.json")},
-        "static_resources": {"listeners": [_listener(door, directory)], "clusters": collector_clusters(door.collector)},
+        "static_resources": {"listeners": _listeners(door, directory), "clusters": collector_clusters(door.collector)},
+    }
+
+
+def _listeners(door: FrontDoor, directory: Path) -> list[Json]:
+    watching = [] if door.health_socket is None else [_health_listener(door.health_socket, directory)]
+    return [_listener(door, directory), *watching]
+
+
+def _health_listener(socket: Path, directory: Path) -> Json:
+    """The health paths alone, without TLS: a probe can't show a certificate, and its requests are nobody's traffic."""
+    manager = typed(
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="health",
+        http_filters=[
+            watched_filter(health.FILTER, health.FILTER_TYPE, directory / "health.json"),
+            extension("router", "extensions.filters.http.router.v3.Router"),
+        ],
+        route_config={"name": "health"},
+    )
+    return {
+        "name": "health",
+        "address": {"pipe": {"path": str(socket), "mode": 0o600}},
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
     }
 
 

@@ -16,8 +16,8 @@ import shutil
 from pathlib import Path
 
 from serving.repository.batching import preferred_sizes
-from serving.repository.configuration import DECODE, ENCODER, TOKENIZE, Renderer
-from serving.repository.plan import RepositorySpec, TargetName, plan
+from serving.repository.configuration import DECODE, TOKENIZE, Renderer
+from serving.repository.plan import ENCODER, RepositorySpec, TargetName, plan
 from slipway.artifacts import Artifact, inputs_digest, read_artifact, reusable, write_artifact
 from slipway.bundle import SPEC, TOKENIZER, Bundle, BundleSpec
 from slipway.errors import ArtifactError

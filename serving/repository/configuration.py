@@ -21,10 +21,10 @@ from serving.model.tokenize import FIRST, NEW_TOKENS, SOURCE
 from serving.protocol import INPUT, LABEL, LOGITS, MAX_ROWS, SCORE, SCORES, TRUNCATED
 from serving.repository import gpu
 from serving.repository.batching import dynamic_batching
-from serving.repository.plan import RepositorySpec, TargetName
+from serving.repository.plan import ENCODER, RepositorySpec, TargetName
 from slipway.bundle import BundleSpec
 
-TOKENIZE, ENCODER, DECODE = "tokenize", "encoder", "decode"
+TOKENIZE, DECODE = "tokenize", "decode"
 GPU_FILE = "gpu.onnx"
 """Beside the CPU's `model.onnx` where a bundle has both."""
 

@@ -23,6 +23,8 @@ from slipway.recipe import Serve
 from slipway.recipe.serve import Gpu
 
 TargetName = Literal["cpu", "gpu"]
+ENCODER = "encoder"
+"""The step of an ensemble that runs the model."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _BUCKET = 16
@@ -62,9 +64,9 @@ class RepositorySpec(BaseModel):
         return -(-self.instances // _HELPED)
 
     @property
-    def processes(self) -> int:
-        """Model processes that an embedded Triton runs."""
-        return self.instances if self.layout == "fused" else self.instances + 2 * self.helpers
+    def runner(self) -> str:
+        """Name of Triton's model that runs the bundle's."""
+        return self.model if self.layout == "fused" else f"{self.model}_{ENCODER}"
 
     def settings(self, spec: BundleSpec, target: TargetName) -> Settings:
         """Of the step that reads texts."""

@@ -29,7 +29,7 @@ from serving.rollout.judgement import Window
 from serving.rollout.sampling import Asked, Sampling
 from serving.rollout.watch import Counts, Watch
 from serving.server.envoy_admin import SILENT
-from serving.server.mending import START_TIMEOUT_S
+from serving.server.installation import installed
 from serving.server.triton import staged
 from serving.server.versions import Release, ServedVersion, stage
 from slipway.artifacts import is_full_disk
@@ -131,7 +131,8 @@ class Promotion:
         self._say(f"version {version}: {self._repository}, beside version {fleet.stable.version}")
         stage(supervisor.runtime, repository.models, version)
         spec = repository.spec
-        release = Release(version, str(self._repository), repository.artifact.digest, spec.instances, spec.processes)
+        digest = repository.artifact.digest
+        release = Release(version, str(self._repository), digest, spec.instances, spec.runner)
         candidate = self._candidate = supervisor.do(lambda: fleet.start_candidate(release))
         self._await_start(candidate)
         timeout_s = supervisor.plan.timeout_s
@@ -147,14 +148,12 @@ class Promotion:
         return sampling
 
     def _require_same_model(self, repository: Repository) -> None:
-        if repository.spec.target != "cpu":
-            raise ServingError(
-                f"{self._repository} has a model for GPUs only; the Triton that is embedded runs on CPUs."
-            )
+        plan = self._supervisor.plan
+        installed(plan.triton).require(repository, plan.target)
         directory = staged(self._supervisor.runtime.path, self._fleet.stable.version)
         served = BundleSpec.model_validate_json(next(directory.rglob(SPEC)).read_text(encoding="utf-8"))
         for what, ours, theirs in (
-            ("model", repository.spec.model, self._supervisor.plan.model),
+            ("model", repository.spec.model, plan.model),
             ("task", repository.bundle.task, served.task),
             ("labels", repository.bundle.labels, served.labels),
         ):
@@ -166,7 +165,8 @@ class Promotion:
 
     def _await_start(self, candidate: ServedVersion) -> None:
         attempts = 1
-        deadline = time.monotonic() + START_TIMEOUT_S
+        timeout_s = self._supervisor.plan.start_timeout_s
+        deadline = time.monotonic() + timeout_s
         while candidate.became_ready() is None:
             if not candidate.process.is_running:
                 if not candidate.found_its_ports_taken() or attempts == _PORT_ATTEMPTS:
@@ -176,7 +176,7 @@ class Promotion:
                 self._supervisor.do(candidate.start)
             elif time.monotonic() > deadline:
                 words = candidate.process.last_words()
-                raise ServingError(f"it was not ready after {START_TIMEOUT_S:g} s. {words}")
+                raise ServingError(f"it was not ready after {timeout_s:g} s. {words}")
             self._pause()
 
     # Judging
@@ -224,7 +224,7 @@ class Promotion:
         if not candidate.process.is_running:
             raise RolledBackError(f"its server died: {candidate.process.obituary()}")
         if missing := candidate.missing_stubs():
-            raise RolledBackError(f"{missing} of its {candidate.release.processes} model processes died.")
+            raise RolledBackError(f"{missing} of its {candidate.processes} model processes died.")
 
     def _counts(self, candidate: ServedVersion) -> Counts:
         admin = self._fleet.front.admin
@@ -285,10 +285,11 @@ class Promotion:
     # Waiting
 
     def _await(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
+        timeout_s = self._supervisor.plan.start_timeout_s
+        deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
-                raise ServingError(f"it took more than {START_TIMEOUT_S:g} s until {what}.")
+                raise ServingError(f"it took more than {timeout_s:g} s until {what}.")
             self._require_alive(self._required())
             self._pause()
 

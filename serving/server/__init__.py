@@ -5,7 +5,8 @@ supervision.py  what passes between an endpoint's owner and its supervisor
 supervisor.py   the process that keeps the others: its loop
 fleet.py        what it keeps: a stable version, perhaps a candidate, the front door
 versions.py     one version, a Triton of its own
-triton.py       running the Triton that comes in a wheel
+installation.py which Triton: the one in a wheel, or one of one's own
+triton.py       running it
 front.py        Envoy's process and its configuration
 envoy_admin.py  asking Envoy
 mending.py      what is done when a part dies or hangs

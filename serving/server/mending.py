@@ -21,7 +21,6 @@ from serving.server.triton import ModelNotLoadedError
 from serving.server.versions import ServedVersion
 from slipway.errors import ServingError
 
-START_TIMEOUT_S = 120.0
 _SHORTEST_LOAD_TIMEOUT_S = 15.0
 _MOST_REPAIRS, _HEALTHY_S = 8, 3.0
 _SAYING_S = 1.0
@@ -103,7 +102,7 @@ class Mending:
         elif not self._served.process.is_running:
             self._start(self._served.process.ending())
         elif missing := self._served.missing_stubs():
-            self._reload(f"{missing} of {self._served.release.processes} model processes died")
+            self._reload(f"{missing} of {self._served.processes} model processes died")
         elif healthy:
             self._healthy_at = time.monotonic()
             self._budget.healthy()

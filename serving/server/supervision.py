@@ -6,9 +6,14 @@ The plan is a file in the runtime directory; events are lines of JSON on the sup
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from serving.repository.plan import TargetName
 
 PLAN = "plan.json"
+_START_TIMEOUT_S: "dict[TargetName, float]" = {"cpu": 120.0, "gpu": 1800.0}
+"""For a GPU, TensorRT compiles the model first, unless it finds it in its cache."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +27,9 @@ class Plan:
     digest: str
     """Of its manifest."""
     instances: int
-    """Of what runs the model."""
-    processes: int
-    """Of the model, those that tokenize and decode included."""
+    """Of what runs the model, as planned for a CPU; Triton says how many there are."""
+    runner: str
+    """Name of Triton's model that runs it: of an ensemble, its encoder."""
     host: str
     port: int
     max_body_bytes: int
@@ -44,6 +49,17 @@ class Plan:
     observe: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     """The recipe's whole `serve` section, for versions that are promoted later."""
+    access_log: str = ""
+    """Where it goes; into the runtime directory if empty."""
+    triton: str = ""
+    """Directory of a Triton of one's own; empty for the wheel's."""
+    target: "TargetName" = "cpu"
+    """Whose configurations Triton loads."""
+
+    @property
+    def start_timeout_s(self) -> float:
+        """How long a Triton may take until its model is ready."""
+        return _START_TIMEOUT_S[self.target]
 
     def write(self, directory: Path) -> None:
         """Leave it where the supervisor looks."""
@@ -57,7 +73,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that the supervisor has to say. With "ready" come `port`, `triton` (its version) and its own ports."""
+    """Something that the supervisor has to say. With "ready" come `port`, `triton` (its version), its own ports, and
+    `instances` (of what runs the model).
+    """
 
     kind: Literal["ready", "note", "failed"]
     message: str = ""
@@ -66,11 +84,12 @@ class Event:
     triton: str = ""
     http_port: int = 0
     grpc_port: int = 0
+    instances: int = 0
 
     @classmethod
-    def ready(cls, triton: str, port: int, metrics: int, http_port: int, grpc_port: int) -> "Event":
+    def ready(cls, triton: str, port: int, metrics: int, http_port: int, grpc_port: int, instances: int) -> "Event":
         """The front door answers."""
-        return cls("ready", port=port, metrics=metrics, triton=triton, http_port=http_port, grpc_port=grpc_port)
+        return cls("ready", "", port, metrics, triton, http_port, grpc_port, instances)
 
     def line(self) -> str:
         """One line of JSON."""

@@ -39,7 +39,6 @@ from serving.observability.page import MetricsPage
 from serving.observability.settings import observe_environment
 from serving.server.drain import Drain
 from serving.server.fleet import Fleet
-from serving.server.mending import START_TIMEOUT_S
 from serving.server.runtime import Runtime
 from serving.server.supervision import Event, Plan
 from serving.server.triton import LOOPBACK, PortTakenError
@@ -79,8 +78,9 @@ class Supervisor:
             version = self._start()
             metrics.keep()
             when_ready(self)
-            server = self.fleet.stable.server
-            _tell(Event.ready(version, self.fleet.front.port, metrics.port, server.http_port, server.grpc_port))
+            stable = self.fleet.stable
+            ports = (self.fleet.front.port, metrics.port, stable.server.http_port, stable.server.grpc_port)
+            _tell(Event.ready(version, *ports, stable.instances))
             while True:
                 self._tick(_TICK_S)
                 metrics.keep()
@@ -139,7 +139,8 @@ class Supervisor:
 
     def _await_start(self) -> str:
         fleet, version = self.fleet, None
-        deadline = time.monotonic() + START_TIMEOUT_S
+        timeout_s = self.plan.start_timeout_s
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self._tick(_START_TICK_S)
             for process in (fleet.stable.process, fleet.front.process):
@@ -153,7 +154,7 @@ class Supervisor:
                 fleet.watch()
                 return version
         words = fleet.stable.process.last_words()
-        raise ServingError(f"the model was not ready after {START_TIMEOUT_S:g} s. {words}")
+        raise ServingError(f"the model was not ready after {timeout_s:g} s. {words}")
 
     def _do_what_was_asked(self) -> None:
         with contextlib.suppress(queue.Empty):

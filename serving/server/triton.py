@@ -1,13 +1,7 @@
-"""Running the Triton that comes in a wheel: its files, its command line, its administration.
+"""Running Triton: its files, its command line, its administration. Which one it is: `serving.server.installation`.
 
-`nvidia-pytriton` carries the `tritonserver` binary and the Python backend; its Python API is not used,
-because an ordinary model repository is what runs in the production image, too.
+What it needs, each found the hard way:
 
-What this version needs, each found the hard way:
-
-- The backend's folder holds copies, not links, of the library, its utilities and the stub for the running Python.
-- A backend written in Python is a folder of its name with a `model.py`; `onnxruntime` and `openvino` are such here.
-- The stub finds its packages through the first `python3` on PATH; PYTHONPATH is ignored.
 - Importing `model.py` leaves a `__pycache__` beside it. The repository is an artifact and must stay as it is, so Triton
   runs from a staged one: its configuration and code copied, its big files linked.
 - A repository says version 1 whatever it is a version of. The staged one is numbered in the order in which an endpoint
@@ -17,27 +11,30 @@ What this version needs, each found the hard way:
 - The JSON parser recurses; a larger stack moves the depth at which it ends the process, `request_guard.lua` forbids it.
 - Whoever can reach Triton's port can unload models. It listens on loopback only, and its administration wants a secret
   header. The secret is on the command line: it keeps out stray requests, not other users of the machine.
+
+All options are of the wheel's 2.51, and are there in the parser of NVIDIA's 25.x, too.
 """
 
 import contextlib
-import ctypes.util
 import http.client
 import json
 import os
 import secrets
 import shutil
 import socket
-import sys
-import sysconfig
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from serving.protocol import FORWARDED_HEADERS
+from serving.server.installation import Installation
 from serving.server.runtime import Runtime
 from slipway.errors import ServingError
 from slipway.processes import MARKER
+
+if TYPE_CHECKING:
+    from serving.repository.plan import TargetName
 
 LOOPBACK = "127.0.0.1"
 
@@ -49,22 +46,23 @@ STACK_BYTES = 64 << 20
 VERSION_MARKER = "SLIPWAY_ENDPOINT_VERSION"
 """In the environment of a Triton and of its stubs: which of the endpoint's Tritons it is."""
 _BACKEND = "python"
-_ENCODER_BACKENDS = ("onnxruntime", "openvino")
-_ENCODER_PY = '''"""Triton loads this file as the backend of its folder's name; the backend is the tested package."""
-
-from serving.model.encoder import TritonPythonModel
-
-__all__ = ["TritonPythonModel"]
-'''
 _TOUCHED = "loaded"
 """A file beside a staged model that is made newer when the model is to be loaded again."""
 _REPOSITORY_VERSION = "1"
+_OPTIONS: "dict[TargetName, dict[str, Any]]" = {
+    # Without a GPU, looking for one costs time at the start, and pinned memory is of no use.
+    "cpu": {"allow-gpu-metrics": "false", "pinned-memory-pool-byte-size": 0},
+    "gpu": {},
+}
 
 
 @dataclass(frozen=True)
 class TritonServer:
     """One server to be started for `model`, on ports that were free a moment ago."""
 
+    installation: Installation
+    target: "TargetName"
+    """Whose configurations it loads."""
     runtime: Path
     id: str
     """What it says of itself; a port that was taken by another server is recognized by it."""
@@ -76,11 +74,23 @@ class TritonServer:
     admin_key: str = field(repr=False)
 
     @classmethod
-    def plan(cls, runtime: Runtime, model: str, version: int) -> "TritonServer":
+    def plan(
+        cls, installation: Installation, target: "TargetName", runtime: Runtime, model: str, version: int
+    ) -> "TritonServer":
         """A server of what was staged as `version`, on three free ports of the loopback."""
         http_port, grpc_port, metrics_port = free_ports(3)
-        key = secrets.token_hex(16)
-        return cls(runtime.path, f"{runtime.id}-{version}", version, model, http_port, grpc_port, metrics_port, key)
+        return cls(
+            installation,
+            target,
+            runtime.path,
+            f"{runtime.id}-{version}",
+            version,
+            model,
+            http_port,
+            grpc_port,
+            metrics_port,
+            secrets.token_hex(16),
+        )
 
     def command(self, shared_memory_prefix: str) -> list[str]:
         """The command line; every model is loaded and unloaded on request, so that a broken one can be mended."""
@@ -88,8 +98,8 @@ class TritonServer:
         options = {
             "id": self.id,
             "model-repository": staged(self.runtime, self.version),
-            "backend-directory": self.runtime / "backends",
-            "model-config-name": "cpu",
+            "backend-directory": self.installation.backends(self.runtime),
+            "model-config-name": self.target,
             "model-control-mode": "explicit",
             "load-model": self.model,
             "backend-config": f"{_BACKEND},shm-region-prefix-name={shared_memory_prefix}",
@@ -103,11 +113,10 @@ class TritonServer:
             "grpc-header-forward-pattern": _FORWARDED,
             "metrics-address": LOOPBACK,
             "metrics-port": self.metrics_port,
-            "allow-gpu-metrics": "false",
-            "pinned-memory-pool-byte-size": 0,
+            **_OPTIONS[self.target],
         }
         return [
-            str(_wheel() / "bin" / "tritonserver"),
+            str(self.installation.program),
             "--disable-auto-complete-config",
             *(f"--{name}={value}" for name, value in options.items()),
         ]
@@ -128,6 +137,22 @@ class TritonServer:
         if about.get("name") != self.id:
             raise PortTakenError(f"port {self.http_port} was taken by another server")
         return str(about["version"]) if ready == http.client.OK else None
+
+    def instances(self) -> dict[str, "Instances"]:
+        """Of each model, as Triton counts them, which knows how many GPUs there are.
+
+        Raises `OSError`, `http.client.HTTPException` or `ValueError` if it doesn't say.
+        """
+        found = {}
+        for model in sorted(path.name for path in staged(self.runtime, self.version).iterdir()):
+            status, body = self._call("GET", f"/v2/models/{model}/config")
+            if status != http.client.OK:
+                raise ValueError(f"status {status} for the configuration of {model}")
+            config = json.loads(body)
+            groups = config.get("instance_group", ())
+            count = sum(int(group["count"]) * max(1, len(group.get("gpus", ()))) for group in groups)
+            found[model] = Instances(config.get("backend", ""), count)
+        return found
 
     def reload(self, timeout_s: float) -> None:
         """Load the model again beside the old one and swap.
@@ -174,29 +199,20 @@ class TritonServer:
             connection.close()
 
 
+@dataclass(frozen=True)
+class Instances:
+    """How many run a model, on all its devices together, and by which backend; none of an ensemble itself."""
+
+    backend: str
+    count: int
+
+
 class ModelNotLoadedError(ServingError):
     """Triton tried to load the model and failed; it may work the next time."""
 
 
 class PortTakenError(ServingError):
     """A port that was free when it was chosen is not any more; choose others."""
-
-
-def stage_backend(runtime: Path) -> None:
-    """Put Triton's backends for this Python into the runtime directory."""
-    wheel = _wheel()
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    stub = wheel / "python_backend_stubs" / version / "triton_python_backend_stub"
-    if not stub.is_file():
-        raise ServingError(f"this Triton has no Python backend for Python {version}; use 3.11 or 3.12.")
-    backend = runtime / "backends" / _BACKEND
-    backend.mkdir(parents=True)
-    library = wheel / "backends" / _BACKEND
-    for file in (library / "libtriton_python.so", library / "triton_python_backend_utils.py", stub):
-        shutil.copy(file, backend / file.name)
-    for name in _ENCODER_BACKENDS:
-        (runtime / "backends" / name).mkdir()
-        (runtime / "backends" / name / "model.py").write_text(_ENCODER_PY, encoding="utf-8")
 
 
 def stage_models(runtime: Path, models: Path, version: int) -> None:
@@ -214,17 +230,8 @@ def staged(runtime: Path, version: int) -> Path:
 
 
 def environment(endpoint_id: str, version: int = 0) -> dict[str, str]:
-    """What Triton and its stubs run with; `version` is what they serve, 0 for the other processes of an endpoint."""
-    libraries = [str(_wheel().parent.parent / "nvidia_pytriton.libs"), _python_library_directory()]
-    return {
-        **os.environ,
-        MARKER: endpoint_id,
-        VERSION_MARKER: str(version),
-        "PATH": os.pathsep.join([_python_directory(), os.environ.get("PATH", os.defpath)]),
-        "LD_LIBRARY_PATH": os.pathsep.join([*filter(None, libraries), os.environ.get("LD_LIBRARY_PATH", "")]),
-        # Instances are the parallelism; a tokenizer with a thread for each core would only fight them.
-        "TOKENIZERS_PARALLELISM": "false",
-    }
+    """What an endpoint's processes run with; `version` is what a Triton and its stubs serve, 0 for the others."""
+    return {**os.environ, MARKER: endpoint_id, VERSION_MARKER: str(version)}
 
 
 def free_ports(count: int) -> list[int]:
@@ -237,36 +244,6 @@ def free_ports(count: int) -> list[int]:
     finally:
         for one in sockets:
             one.close()
-
-
-def _wheel() -> Path:
-    import importlib.util
-
-    found = importlib.util.find_spec("pytriton")
-    if found is None or not found.submodule_search_locations:
-        raise ModuleNotFoundError("No module named 'pytriton'", name="pytriton")
-    return Path(found.submodule_search_locations[0]) / "tritonserver"
-
-
-def _python_directory() -> str:
-    directory = Path(sys.executable).parent
-    if not (directory / "python3").exists():
-        raise ServingError(f"{directory} has no python3, which Triton's Python backend looks for.")
-    return str(directory)
-
-
-def _python_library_directory() -> str | None:
-    """Where this Python's shared library is; None if the system's linker knows."""
-    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    directory = sysconfig.get_config_var("LIBDIR")
-    if directory and (Path(directory) / f"lib{name}.so.1.0").exists():
-        return str(directory)
-    if ctypes.util.find_library(name):
-        return None
-    raise ServingError(
-        f"lib{name}.so.1.0 is not installed, which Triton's Python backend needs; "
-        f"on Debian or Ubuntu: apt install lib{name}, or use a Python that was built with --enable-shared."
-    )
 
 
 def _copy_or_link(source: str, target: str) -> Any:

@@ -7,6 +7,7 @@ of a second server process, some 60 MB beside the model's own, while both are th
 """
 
 import contextlib
+import http.client
 import shutil
 import time
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import psutil
 from serving.observability.settings import holds_back, observe_environment
 from serving.observability.tracing import Collector, triton_options
 from serving.server import triton
+from serving.server.installation import installed
 from serving.server.processes import Process
 from serving.server.runtime import SHARED_MEMORY, Runtime
 from serving.server.supervision import Plan
@@ -35,9 +37,9 @@ class Release:
     digest: str
     """Of the repository's manifest."""
     instances: int
-    """Of what runs the model."""
-    processes: int
-    """Model processes that a Triton has with it."""
+    """Of what runs the model, as planned for a CPU."""
+    runner: str
+    """Name of Triton's model that runs it: of an ensemble, its encoder."""
 
 
 class ServedVersion:
@@ -47,9 +49,14 @@ class ServedVersion:
         self.release = release
         self._runtime = runtime
         self._plan = plan
-        self.server = triton.TritonServer.plan(runtime, plan.model, release.version)
+        self._installation = installed(plan.triton)
+        self.server = self._plan_server()
         self.start_s = 0.0
         """What its last start took, until the model was loaded."""
+        self.instances = release.instances
+        """Of what runs the model; since it was ready, as Triton counts them."""
+        self.processes = 0
+        """Model processes that a Triton has with it, since it was ready."""
         self._process: Process | None = None
         self._stubs: list[psutil.Process] = []
 
@@ -77,13 +84,17 @@ class ServedVersion:
             "tritonserver",
             [*self.server.command(self._shared_memory_prefix), *triton_options(Collector.of(self._plan.observe))],
             log=self._runtime.log(f"tritonserver-{self.version}"),
-            environment=triton.environment(self._runtime.id, self.version) | observe_environment(self._plan.observe),
+            environment={
+                **triton.environment(self._runtime.id, self.version),
+                **self._installation.environment(),
+                **observe_environment(self._plan.observe),
+            },
             stack_bytes=triton.STACK_BYTES,
         )
 
     def move(self) -> None:
         """Take other ports at the next start."""
-        self.server = triton.TritonServer.plan(self._runtime, self._plan.model, self.version)
+        self.server = self._plan_server()
 
     def found_its_ports_taken(self) -> bool:
         """Whether Triton ended because somebody else listens on a port that was free when it was chosen."""
@@ -92,6 +103,8 @@ class ServedVersion:
     def became_ready(self) -> str | None:
         """Triton's version when it has loaded the model, None before."""
         version = self.server.answering()
+        if version is not None and not self._counted():
+            return None
         if version is not None:
             self.start_s = time.monotonic() - self.process.started
             self.find_stubs()
@@ -109,7 +122,7 @@ class ServedVersion:
 
     def missing_stubs(self) -> int:
         """How many of the processes that there should be have died."""
-        return max(0, self.release.processes - sum(map(_is_alive, self._stubs)))
+        return max(0, self.processes - sum(map(_is_alive, self._stubs)))
 
     def kill_stubs(self) -> None:
         """End model processes that hang: Triton would wait for them before it lets a model go."""
@@ -148,6 +161,22 @@ class ServedVersion:
         self.flush()
         self.end()
         shutil.rmtree(triton.staged(self._runtime.path, self.version), ignore_errors=True)
+
+    def _plan_server(self) -> triton.TritonServer:
+        plan = self._plan
+        return triton.TritonServer.plan(self._installation, plan.target, self._runtime, plan.model, self.version)
+
+    def _counted(self) -> bool:
+        """Learn from Triton how many instances and processes there are; whether it said so."""
+        try:
+            found = self.server.instances()
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+        self.instances = found[self.release.runner].count
+        self.processes = sum(
+            one.count for one in found.values() if one.count and self._installation.runs_in_processes(one.backend)
+        )
+        return True
 
     @property
     def _shared_memory_prefix(self) -> str:

@@ -26,6 +26,8 @@ class Serve(Section):
 
     layout: Literal["fused", "ensemble"] = "fused"
     """`fused`: tokenize, run and decode in one model; `ensemble`: in three, so that Triton batches the encoder's."""
+    target: Literal["cpu", "gpu"] = "cpu"
+    """Which of the bundle's models is served; `gpu` needs a Triton of one's own (`SLIPWAY_TRITON`)."""
     host: str = "127.0.0.1"
     """Address to listen on. Anything but loopback is open to the network, and needs `auth`."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080

@@ -20,13 +20,11 @@ import yaml
 
 from slipway.bundle import Bundle
 from slipway.cli_loadtest import loadtest
-from slipway.recipe import LoadTest, load_recipe
+from slipway.recipe import LoadTest, load_settings
+from tests.helm.rendering import CHART, Manifests, RefusedError
 from tests.loadtests.fake_endpoint import fake_endpoint, label_of
 from tests.tiny_bundle import write_tiny_bundle
 
-CHART = Path(__file__).parents[2] / "helm" / "slipway"
-
-Manifests = list[dict[str, Any]]
 Rendered = Callable[..., Manifests]
 
 LEAST: dict[str, Any] = {
@@ -49,10 +47,6 @@ MUTUAL: dict[str, Any] = {
     "tls": {"type": "secret", "secretName": "server", "clientCaSecret": "callers"},
     "loadtest": {**EVERYTHING["loadtest"], "tls": {"clientSecret": "me"}},
 }
-
-
-class RefusedError(Exception):
-    """Helm refused the values, and says why."""
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +93,7 @@ def recipes(manifests: Manifests, folder: Path) -> dict[str, LoadTest]:
     found = {}
     for name, text in configuration["data"].items():
         (folder / name).write_text(text, encoding="utf-8")
-        found[name.removesuffix(".yaml")] = load_recipe(folder / name).loadtest
+        found[name.removesuffix(".yaml")] = load_settings(folder / name).loadtest
     return found
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from serving.repository import Repository
+from serving.server.installation import chosen
 from serving.server.processes import Process
 from serving.server.runtime import Runtime
 from serving.server.triton import (
@@ -15,7 +16,6 @@ from serving.server.triton import (
     PortTakenError,
     TritonServer,
     environment,
-    stage_backend,
     stage_models,
 )
 
@@ -41,12 +41,13 @@ def bare_triton(path: Path) -> Iterator[BareTriton]:
     """Serve the repository at `path` until the block ends; raises with the log if it does not come up."""
     repository = Repository.open(path)
     runtime = Runtime.create()
-    stage_backend(runtime.path)
+    installation = chosen()
+    installation.stage(runtime.path)
     stage_models(runtime.path, repository.models, 1)
     process = None
     try:
         for attempt in range(3):
-            server = TritonServer.plan(runtime, repository.spec.model, 1)
+            server = TritonServer.plan(installation, "cpu", runtime, repository.spec.model, 1)
             log = runtime.log(f"tritonserver{attempt}")
             process = _spawn(server, runtime, log)
             if _comes_up(server, process, log):
@@ -64,7 +65,7 @@ def _spawn(server: TritonServer, runtime: Runtime, log: Path) -> Process:
         "tritonserver",
         server.command(runtime.shared_memory_prefix),
         log=log,
-        environment=environment(runtime.id, 1),
+        environment=environment(runtime.id, 1) | server.installation.environment(),
         stack_bytes=STACK_BYTES,
     )
 

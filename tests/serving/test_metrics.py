@@ -253,6 +253,25 @@ def test_promtool_finds_nothing_wrong_with_our_part_of_the_page(watched: serving
 
 
 @pytest.mark.integration
+def test_health_can_be_asked_beside_the_metrics_and_fails_with_the_model(watched: serving.Endpoint) -> None:
+    def healthy() -> int:
+        return httpx.get(f"{watched.metrics_url.removesuffix('/metrics')}/healthz", timeout=30).status_code
+
+    assert healthy() == 200
+    [stub, *_] = [
+        process
+        for process in marked_processes(watched.access_log.parent.name)
+        if "triton_python_backend_stub" in process.name()
+    ]
+    stub.suspend()
+    try:
+        assert eventually(lambda: healthy() == 503)
+    finally:
+        stub.resume()
+    assert eventually(lambda: healthy() == 200)
+
+
+@pytest.mark.integration
 def test_a_killed_exporter_is_replaced_on_the_same_port(watched: serving.Endpoint) -> None:
     [victim] = [
         process

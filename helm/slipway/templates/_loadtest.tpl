@@ -33,9 +33,6 @@ Load tests of this release in its own cluster: what their pods have in common. T
 {{- if and $load.capacity.enabled (not $load.resultsClaim) -}}
 {{- $wrong = append $wrong "loadtest.resultsClaim is needed for loadtest.capacity: a capacity that nobody can look up is measured for nothing." -}}
 {{- end -}}
-{{- if hasKey $load.recipe "workers" -}}
-{{- $wrong = append $wrong "loadtest.recipe.workers is the chart's to say: set loadtest.workers." -}}
-{{- end -}}
 {{- if $wrong -}}
 {{- fail (printf "\n\nThese values don't fit together:\n  - %s\n" (join "\n  - " $wrong)) -}}
 {{- end -}}
