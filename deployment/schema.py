@@ -214,6 +214,7 @@ def values_schema() -> Schema:
                     "recipe": _section(LoadTest, _LOADTEST_OWNED, definitions),
                     "existingSecret": _name(),
                     "key": _text(minLength=1),
+                    "tls": _object({"caSecret": _or_null(_name()), "clientSecret": _name()}),
                     "resources": {"type": "object"},
                     "resultsClaim": _name(),
                     "test": _object(
