@@ -1,4 +1,4 @@
-"""The chart's alerts: rendered by the real Helm, read by the real promtool, fired by series and not by those close to them."""
+"""The chart's alerts, rendered by the real Helm: each fires in the real promtool, and not on series close by."""
 
 import json
 import shutil

@@ -47,3 +47,18 @@ sum(1000 * sum by (pod) (rate(slipway_queue_seconds_sum{ {{- $series }})) / clam
 {{- define "slipway.signal.gpuDuty" -}}
 sum(avg by (pod) (nv_gpu_utilization{ {{- include "slipway.pods" . }}})){{ include "slipway.signal.orNone" . }}
 {{- end -}}
+
+{{/*
+What a replica should have of a signal: the value's, or what suits the instances; nothing where it is not scaled by.
+(dict "root" $ "signal" "inFlight").
+*/}}
+{{- define "slipway.target" -}}
+{{- $own := index .root.Values.autoscaling.targets .signal -}}
+{{- $instances := include "slipway.instances" .root | default "0" | float64 -}}
+{{- $perInstance := dict "busyInstances" 0.7 "inFlight" 2.0 -}}
+{{- if not (kindIs "invalid" $own) -}}
+{{- $own -}}
+{{- else if and (hasKey $perInstance .signal) (gt $instances 0.0) -}}
+{{- mulf (index $perInstance .signal) $instances -}}
+{{- end -}}
+{{- end -}}

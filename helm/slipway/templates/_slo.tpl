@@ -72,6 +72,15 @@ make the rest look better.
   expr: vector({{ divf .Values.slo.latencyPercent 100 }})
 - record: slipway:slo_availability:ratio
   expr: vector({{ divf .Values.slo.availabilityPercent 100 }})
+{{- if ne .Values.autoscaling.type "none" }}
+{{- range $signal := list "busyInstances" "inFlight" "queueMs" "gpuDuty" }}
+{{- with include "slipway.target" (dict "root" $ "signal" $signal) }}
+- record: slipway:target
+  expr: vector({{ . }})
+  labels: {signal: {{ $signal }}}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{/*
