@@ -2,4 +2,5 @@
 
 values.py   a values file from what was measured
 schema.py   the schema of the chart's values
+dashboard/  Grafana's dashboard
 """

@@ -195,6 +195,15 @@ def values_schema() -> Schema:
                     "labels": _map(_text()),
                     "runbookUrl": _text(),
                     "disabled": _list(_text(minLength=1)),
+                    "minBadRequests": _integer(0),
+                    "certificateDays": _integer(0),
+                    "drift": _object(
+                        {
+                            "minTexts": _integer(0),
+                            "sharePoints": {"type": "number", "exclusiveMinimum": 0},
+                            "confidencePoints": {"type": "number", "exclusiveMinimum": 0},
+                        }
+                    ),
                 }
             ),
             "capture": _object(

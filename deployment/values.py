@@ -166,7 +166,11 @@ def values_file(bundle: Bundle, evidence: Evidence, wanted: Wanted) -> str:
                 f"It took {startup:.1f} s; {_STARTS} times that.",
             )
         )
-    values.append(_autoscaling(evidence, wanted, int(instances)))
+    # What is counted in an ensemble or on a GPU is the chart's to know.
+    targets = {} if on_gpu or evidence.endpoint.get("layout") == "ensemble" else defaults(int(instances)).targets
+    section, said = _autoscaling(evidence, wanted, {str(name): value for name, value in targets.items()})
+    if section["autoscaling"]:
+        values.append((section, said))
     _require_valid([value for value, _ in values])
     for value, comment in values:
         lines += ["", f"# {comment}", yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip()]
@@ -195,10 +199,9 @@ def _resources(bundle: Bundle, evidence: Evidence, instances: int) -> tuple[dict
     return {"resources": {"requests": dict(amounts), "limits": dict(amounts)}}, f"{said}."
 
 
-def _autoscaling(evidence: Evidence, wanted: Wanted, instances: int) -> tuple[dict[str, Any], str]:
+def _autoscaling(evidence: Evidence, wanted: Wanted, targets: dict[str, float]) -> tuple[dict[str, Any], str]:
     each = BUSY * evidence.rate
-    usual = defaults(instances).targets
-    section: dict[str, Any] = {"targets": {name: _short(value) for name, value in usual.items()}}
+    section: dict[str, Any] = {"targets": {name: _short(value) for name, value in targets.items()}} if targets else {}
     said = f"A replica is kept at {each:,.0f} requests/s, {BUSY:.0%} of {evidence.rate:,.0f}."
     least = 2
     if wanted.usual is not None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from serving.frontdoor import admission, health, overload
 from serving.frontdoor.access_log import access_log
 from serving.frontdoor.admission import admission_filter, lua
+from serving.frontdoor.buckets import latency_buckets
 from serving.frontdoor.door import FrontDoor
 from serving.frontdoor.limits import body_filter, own_limits, protocol_limits, rate_filter
 from serving.frontdoor.replies import local_replies
@@ -44,6 +45,7 @@ def bootstrap(door: FrontDoor, directory: Path) -> Json:
         "layered_runtime": {"layers": [{"name": "fixed", "static_layer": {"re2.max_program_size.error_level": 1000}}]},
         # Histograms are merged when they are asked for, and not every five seconds only.
         "stats_flush_on_admin": True,
+        "stats_config": latency_buckets(door, LISTENER),
         "overload_manager": own_limits(door),
         "dynamic_resources": {"cds_config": watched(directory / "clusters.json")},
         "static_resources": {"listeners": _listeners(door, directory), "clusters": collector_clusters(door.collector)},

@@ -85,7 +85,7 @@ EVERYTHING: Values = {
         "type": "hpa",
         "minReplicas": 3,
         "maxReplicas": 40,
-        "targets": {"busyInstances": 1.5, "inFlight": 7, "queueMs": 12.5, "gpuDuty": 0.6},
+        "targets": {"inFlight": 7, "queueMs": 12.5, "gpuDuty": 0.6},
     },
     "affinity": {"podAntiAffinity": {}},
     "priorityClassName": "inference",
@@ -124,6 +124,7 @@ EVERYTHING: Values = {
     "loadtest": {
         "enabled": True,
         "existingSecret": "loadtest-key",
+        "tls": {"clientSecret": "loadtest-certificate"},
         "resultsClaim": "verdicts",
         "capacity": {"enabled": True},
     },
@@ -154,7 +155,11 @@ MATRIX: dict[str, Values] = {
     "no network policy": {"networkPolicy": {"enabled": False}},
     "own service account": {"serviceAccountName": "inference"},
     "one replica": {"replicas": 1},
-    "load tests": {"loadtest": {"enabled": True, "capacity": {"enabled": True}, "resultsClaim": "verdicts"}},
+    "load tests": {
+        "loadtest": {
+            "enabled": True, "existingSecret": "key", "capacity": {"enabled": True}, "resultsClaim": "verdicts",
+        }
+    },
     "load tests over tls": {
         "loadtest": {"enabled": True, "existingSecret": "key"}, "tls": {"type": "secret", "secretName": "tls"},
     },
@@ -201,6 +206,10 @@ REFUSED: dict[str, tuple[Values, str]] = {
         "minReplicas 0 needs autoscaling.type keda and keda.activationQuery",
     ),
     "keda without prometheus": ({"autoscaling": {"type": "keda"}}, "autoscaling.keda.prometheus is needed"),
+    "busy instances of an ensemble": (
+        {"autoscaling": {"type": "hpa", "targets": {"busyInstances": 1}}, "serve": {"layout": "ensemble"}},
+        "busyInstances needs serve.layout fused",
+    ),
     "a GPU's duty on a CPU": (
         {"autoscaling": {"type": "hpa", "targets": {"gpuDuty": 0.5}}},
         "autoscaling.targets.gpuDuty needs a GPU",
@@ -225,6 +234,15 @@ REFUSED: dict[str, tuple[Values, str]] = {
     "a recipe's typo": ({"serve": {"long_txt": "window"}}, "additional properties 'long_txt' not allowed"),
     "a recipe's wrong word": ({"serve": {"long_text": "drop"}}, "at '/serve/long_text'"),
     "an address of one's own": ({"serve": {"host": "::"}}, "additional properties 'host' not allowed"),
+    "a load test without a key": ({"loadtest": {"enabled": True}}, "loadtest.existingSecret is needed"),
+    "a capacity that nobody can read": (
+        {"loadtest": {"existingSecret": "key", "capacity": {"enabled": True}}},
+        "loadtest.resultsClaim is needed",
+    ),
+    "a slice's duty": (
+        {"hardware": "mig-1g.10gb", "autoscaling": {"type": "hpa", "targets": {"gpuDuty": 0.5}}},
+        "the duty of a slice is not measured",
+    ),
     "a load test's typo": ({"loadtest": {"recipe": {"rps": 5}}}, "additional properties 'rps' not allowed"),
     "a target of zero": ({"autoscaling": {"targets": {"inFlight": 0}}}, "at '/autoscaling/targets/inFlight'"),
 }

@@ -276,6 +276,12 @@ def test_the_targets_follow_the_instances(render: Render) -> None:
     assert targets == ["3500m", "10000m"]
 
 
+def test_on_a_gpu_its_duty_stands_for_busy_instances(render: Render) -> None:
+    spec = of_kind(render({"autoscaling": SCALING["hpa"], "hardware": "nvidia-l4"}), "HorizontalPodAutoscaler")["spec"]
+    targets = {each["pods"]["metric"]["name"]: each["pods"]["target"]["averageValue"] for each in spec["metrics"]}
+    assert targets == {"slipway_gpu_duty": "700m", "slipway_in_flight": "32000m"}
+
+
 def test_who_scales_owns_the_replicas(render: Render) -> None:
     assert of_kind(render(), "Deployment")["spec"]["replicas"] == 2
     for scaling in ("hpa", "keda"):

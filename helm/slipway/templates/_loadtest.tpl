@@ -19,25 +19,6 @@ Load tests of this release in its own cluster: what their pods have in common. T
 {{- end -}}
 {{- end -}}
 
-{{- define "slipway.loadtest.validate" -}}
-{{- $wrong := list -}}
-{{- $load := .Values.loadtest -}}
-{{- if or $load.enabled $load.capacity.enabled -}}
-{{- if not $load.existingSecret -}}
-{{- $wrong = append $wrong "loadtest.existingSecret is needed: the endpoint lets nobody in without an API key or a token." -}}
-{{- end -}}
-{{- if and .Values.tls.clientCaSecret (not $load.tls.clientSecret) -}}
-{{- $wrong = append $wrong "loadtest.tls.clientSecret is needed: callers must show a certificate (tls.clientCaSecret)." -}}
-{{- end -}}
-{{- end -}}
-{{- if and $load.capacity.enabled (not $load.resultsClaim) -}}
-{{- $wrong = append $wrong "loadtest.resultsClaim is needed for loadtest.capacity: a capacity that nobody can look up is measured for nothing." -}}
-{{- end -}}
-{{- if $wrong -}}
-{{- fail (printf "\n\nThese values don't fit together:\n  - %s\n" (join "\n  - " $wrong)) -}}
-{{- end -}}
-{{- end -}}
-
 {{/* The recipe's `loadtest` section for a kind: values.loadtest.recipe, and what is the chart's to say. */}}
 {{- define "slipway.loadtest.section" -}}
 {{- $values := .root.Values -}}

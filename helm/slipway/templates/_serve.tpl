@@ -34,7 +34,7 @@
 {{- /* Defaults, which values.serve may replace. */ -}}
 {{- $defaults := dict "limits" (dict "slo_ms" .Values.slo.latencyMs) -}}
 {{- if $gpu -}}
-{{- $_ := set $defaults "layout" "ensemble" -}}
+{{- $_ := set $defaults "layout" (include "slipway.layout" .) -}}
 {{- $_ := set $defaults "gpu" (dict "instances" (int $hardware.instances) "engine_cache" "/var/cache/slipway/tensorrt") -}}
 {{- else -}}
 {{- $_ := set $defaults "instances" (int $hardware.instances) -}}

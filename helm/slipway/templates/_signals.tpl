@@ -32,9 +32,9 @@ namespace="{{ .Release.Namespace }}",pod=~"{{ include "slipway.fullname" . }}(-[
 sum(envoy_http_downstream_rq_active{envoy_http_conn_manager_prefix="front",{{ include "slipway.pods" . }}}){{ include "slipway.signal.orNone" . }}
 {{- end -}}
 
-{{/* Model instances that work. */}}
+{{/* Model instances that work. In an ensemble nobody counts the encoder's batches, so it isn't scaled by there. */}}
 {{- define "slipway.signal.busyInstances" -}}
-sum(rate(slipway_execute_seconds_sum{ {{- include "slipway.pods" . }}}[{{ include "slipway.signal.window" . }}])){{ include "slipway.signal.orNone" . }}
+sum(rate(slipway_execute_seconds_sum{step="fused",{{ include "slipway.pods" . }}}[{{ include "slipway.signal.window" . }}])){{ include "slipway.signal.orNone" . }}
 {{- end -}}
 
 {{/* Mean milliseconds in the queue, of each pod, summed. A rate that is not 0 is far above 1e-9. */}}

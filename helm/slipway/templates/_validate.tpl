@@ -66,8 +66,14 @@
 {{- if and (eq $scaling.type "keda") (not $scaling.keda.prometheus) -}}
 {{- $wrong = append $wrong "autoscaling.keda.prometheus is needed for autoscaling.type keda." -}}
 {{- end -}}
+{{- if and $scaling.targets.busyInstances (ne (include "slipway.layout" .) "fused") -}}
+{{- $wrong = append $wrong "autoscaling.targets.busyInstances needs serve.layout fused: in an ensemble nobody counts the encoder's batches. Use inFlight, queueMs or gpuDuty." -}}
+{{- end -}}
 {{- if and $scaling.targets.gpuDuty (ne (include "slipway.hardware" . | fromYaml).modelConfig "gpu") -}}
 {{- $wrong = append $wrong "autoscaling.targets.gpuDuty needs a GPU." -}}
+{{- end -}}
+{{- if and $scaling.targets.gpuDuty (hasPrefix "mig-" .Values.hardware) -}}
+{{- $wrong = append $wrong "autoscaling.targets.gpuDuty needs a whole GPU: the duty of a slice is not measured." -}}
 {{- end -}}
 {{- end -}}
 
@@ -86,6 +92,19 @@
 {{- end -}}
 {{- if and .Values.capture.rate (not .Values.capture.claimName) -}}
 {{- $wrong = append $wrong "capture.claimName is needed for capture.rate: texts are not kept where nobody said they may be." -}}
+{{- end -}}
+
+{{- $load := .Values.loadtest -}}
+{{- if or $load.enabled $load.capacity.enabled -}}
+{{- if not $load.existingSecret -}}
+{{- $wrong = append $wrong "loadtest.existingSecret is needed: the endpoint lets nobody in without an API key or a token." -}}
+{{- end -}}
+{{- if and .Values.tls.clientCaSecret (not $load.tls.clientSecret) -}}
+{{- $wrong = append $wrong "loadtest.tls.clientSecret is needed: callers must show a certificate (tls.clientCaSecret)." -}}
+{{- end -}}
+{{- end -}}
+{{- if and $load.capacity.enabled (not $load.resultsClaim) -}}
+{{- $wrong = append $wrong "loadtest.resultsClaim is needed for loadtest.capacity: a capacity that nobody can look up is measured for nothing." -}}
 {{- end -}}
 
 {{- if $wrong -}}
