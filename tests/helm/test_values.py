@@ -1,6 +1,8 @@
 """`values.yaml` is documented and its schema is whole: what is not there is refused, and nothing there is missing."""
 
 import json
+import re
+from itertools import takewhile
 from typing import Any
 
 import jsonschema
@@ -44,28 +46,16 @@ def test_the_defaults_and_all_cases_are_valid() -> None:
         assert errors == [], name
 
 
-def test_every_key_has_a_comment() -> None:
-    """Each leaf, or the section it is in, is explained right above it."""
+def test_every_key_has_a_comment_of_its_own() -> None:
     lines = TEXT.splitlines()
     bare = []
     for number, line in enumerate(lines):
-        key, colon, value = line.partition(":")
-        if not colon or not key.strip().isidentifier() or not value.strip():
+        if re.match(r"\s*[A-Za-z]\w*:", line) is None:
             continue
-        if not _explained(lines, number):
+        above = list(takewhile(lambda text: text.lstrip().startswith("#"), reversed(lines[:number])))
+        if not any(text.lstrip().startswith("# --") for text in above):
             bare.append(line.strip())
     assert bare == []
-
-
-def _explained(lines: list[str], number: int) -> bool:
-    """Whether a comment stands above, over siblings that share it, or over the free section that holds the line."""
-    indent = len(lines[number]) - len(lines[number].lstrip())
-    for above in reversed(lines[:number]):
-        depth = len(above) - len(above.lstrip())
-        if above.lstrip().startswith("#"):
-            return True
-        indent = min(indent, depth)
-    return False
 
 
 def test_the_plan_reads_the_charts_own_values() -> None:
