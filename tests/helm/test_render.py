@@ -331,6 +331,12 @@ def test_nobody_may_call_who_is_not_listed(render: Render) -> None:
     assert {port["port"] for port in dns["ports"]} == {53}
 
 
+def test_the_collector_of_traces_may_be_reached(render: Render) -> None:
+    values = {"observability": {"otlp": "http://otel.monitoring:4318"}}
+    ports = [rule["ports"] for rule in of_kind(render(values), "NetworkPolicy")["spec"]["egress"]]
+    assert [{"port": 4318, "protocol": "TCP"}] in ports
+
+
 def test_one_replica_has_no_budget_that_would_keep_its_node(render: Render) -> None:
     assert not [each for each in render({"replicas": 1}) if each["kind"] == "PodDisruptionBudget"]
     budget = of_kind(render({"maxUnavailable": "25%"}), "PodDisruptionBudget")["spec"]

@@ -110,3 +110,9 @@ asked (helm template, GitOps), only their names count. Keys and certificates are
 {{- end -}}
 {{- toJson $found | sha256sum -}}
 {{- end -}}
+
+{{/* Port of a URL. */}}
+{{- define "slipway.port" -}}
+{{- $parsed := urlParse . -}}
+{{- regexFind ":[0-9]+$" $parsed.host | trimPrefix ":" | default (ternary "80" "443" (eq $parsed.scheme "http")) -}}
+{{- end -}}

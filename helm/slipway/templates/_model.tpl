@@ -75,8 +75,5 @@
 {{/* Port of the store: the endpoint's if it names one, else what the scheme stands for. */}}
 {{- define "slipway.storePort" -}}
 {{- $store := .Values.model.source.objectStore -}}
-{{- $address := ternary (get $store.env "AWS_ENDPOINT" | default "https://store") $store.url (hasPrefix "s3" $store.url) -}}
-{{- $parsed := urlParse $address -}}
-{{- $port := regexFind ":[0-9]+$" $parsed.host | trimPrefix ":" -}}
-{{- $port | default (ternary "80" "443" (eq $parsed.scheme "http")) -}}
+{{- include "slipway.port" (ternary (get $store.env "AWS_ENDPOINT" | default "https://store") $store.url (hasPrefix "s3" $store.url)) -}}
 {{- end -}}
