@@ -3,14 +3,14 @@
 autoscaling:
   minReplicas: 2
   maxReplicas: 20
-  targets: {inFlight: 4, queueMs: 10}      # averages per pod; the larger demand decides
+  targets: {inFlight: 4, queueMs: 10}      # averages per pod; the larger demand decides; null: what suits, or none
   behavior:                                 # as in autoscaling/v2; what is left out has the API's defaults
     scaleUp: {stabilizationWindowSeconds: 0, policies: [{type: Percent, value: 100, periodSeconds: 30}]}
     scaleDown: {stabilizationWindowSeconds: 300, policies: [{type: Percent, value: 25, periodSeconds: 60}]}
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -105,6 +105,18 @@ def defaults(instances: int) -> AutoscalingValues:
     )
 
 
+def _targets(given: dict[str, Any], usual: AutoscalingValues, instances: int) -> dict[str, Any]:
+    """With the chart's meaning of null: what suits the instances, or no such signal."""
+    suits: dict[str, Any] = {str(name): value for name, value in usual.targets.items()}
+    named = {name: suits.get(name) if value is None else value for name, value in given.items()}
+    found = {name: value for name, value in (suits | named).items() if value is not None}
+    duty = found.pop("gpuDuty", None)
+    if isinstance(duty, int | float):
+        # A GPU works while an instance on it does.
+        found["busyInstances"] = min(found["busyInstances"], duty * instances)
+    return found
+
+
 def read_values(path: Path | None, instances: int) -> AutoscalingValues:
     """The settings under `autoscaling` of a values file; `defaults` without one or for what it leaves out.
 
@@ -119,9 +131,12 @@ def read_values(path: Path | None, instances: int) -> AutoscalingValues:
     given = (found or {}).get("autoscaling", {}) if isinstance(found, dict) or found is None else None
     if not isinstance(given, dict):
         raise SlipwayError(f"{path}: autoscaling must be a mapping.")
+    usual = defaults(instances)
     kept = {name: value for name, value in given.items() if name in AutoscalingValues.model_fields}
+    if isinstance(kept.get("targets"), dict):
+        kept["targets"] = _targets(kept["targets"], usual, instances)
     try:
-        return AutoscalingValues.model_validate(defaults(instances).model_dump() | kept)
+        return AutoscalingValues.model_validate(usual.model_dump() | kept)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in ("autoscaling", *first["loc"]))

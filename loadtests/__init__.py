@@ -15,8 +15,10 @@
     vitals.py       how the generator itself is doing meanwhile
     samples.py      one row per request, written page by page
     locustfiles/    the above as a Locust user; runs by itself too: `locust -f …/load.py --headless`
-    together.py     several workers begin and end as one
-    generator.py    Locust's processes; launch.py keeps them from outliving their parent
+    together.py     several workers begin and end as one; conductor.py is the master's side
+    job.py          what a process sends; parcels.py: files over Locust's connection
+    generator.py    Locust's processes; launch.py keeps them from outliving their parent, reports.py is what they say
+    worker.py       a worker for masters on other machines
     intervals.py    what a run of this length knows about a percentile
     validity.py     whether the figures may be believed
     measured.py     samples, as small as they can be judged from
@@ -45,18 +47,22 @@ Slipway's own types (`slipway.recipe`, `slipway.verdict`) are all that it shares
 
 from loadtests.capacity import find_capacity
 from loadtests.comparison import Contender, compare
+from loadtests.generator import Elsewhere
 from loadtests.outcome import outcome_of, write_outputs
 from loadtests.run import run
 from loadtests.summaries import summary_of
 from loadtests.table import summary
+from loadtests.worker import work
 
 __all__ = [
     "Contender",
+    "Elsewhere",
     "compare",
     "find_capacity",
     "outcome_of",
     "run",
     "summary",
     "summary_of",
+    "work",
     "write_outputs",
 ]

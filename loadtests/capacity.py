@@ -18,8 +18,10 @@ from typing import Any
 from loadtests.access import open_access
 from loadtests.address import resolve, tls_host
 from loadtests.bottleneck import bottleneck_of
+from loadtests.generator import Elsewhere
 from loadtests.idle import Idle, Unloaded
 from loadtests.page import capacity_page, write_page
+from loadtests.preflight import wait_for_answers
 from loadtests.run import run
 from loadtests.search import Search
 from loadtests.texts import load_texts
@@ -47,6 +49,8 @@ def find_capacity(
     allow_remote: bool = False,
     versions: Mapping[str, Bundle] | None = None,
     metrics_url: str | None = None,
+    elsewhere: Elsewhere | None = None,
+    wait_s: float = 0.0,
 ) -> Artifact:
     """Find the highest rate at which the endpoint at `address` meets `section.slo`; write a capacity artifact to `out`.
 
@@ -61,7 +65,11 @@ def find_capacity(
         out, "capacity", name=bundle.spec.name, inputs=inputs, parents=[bundle.artifact], recipe=recipe
     ) as draft:
         access = open_access(section, tls_host(address))
-        idle = Idle(section, numeric, bundle.spec.name, load_texts(bundle, texts), access)
+        sent = load_texts(bundle, texts)
+        if wait_s:
+            wait_for_answers(section, numeric, bundle.spec.name, access, sent.sent[0], wait_s)
+            begun_s = time.monotonic()
+        idle = Idle(section, numeric, bundle.spec.name, sent, access)
         unloaded = idle.measure()
         # What is left open is the section and where the verdict goes.
         drive = partial(
@@ -74,6 +82,7 @@ def find_capacity(
             versions=versions,
             metrics_url=metrics_url,
             page=False,
+            elsewhere=elsewhere,
         )
         prober = _Prober(drive, section, draft.path / PROBES, idle, unloaded)
         wanted = section.capacity

@@ -1,4 +1,4 @@
-"""An alarm for asyncio that rings on time.
+"""An alarm for asyncio that rings on time, and what another machine's clock says.
 
 asyncio's own timers ride on epoll's timeout, which counts whole milliseconds and rounds up: requests would leave up
 to a millisecond late, and as latency counts from the schedule, every percentile would carry it. A Linux timerfd is
@@ -13,7 +13,9 @@ import asyncio
 import ctypes
 import os
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -21,7 +23,6 @@ from slipway.errors import LoadTestError
 
 _CLOCK_MONOTONIC = 1
 _TFD_TIMER_ABSTIME = 1
-_MOST_AHEAD_S = 5.0
 
 
 class Waiter(Protocol):
@@ -99,15 +100,42 @@ class Alarm:
             self._waiting.set_result(None)
 
 
-def begins_at(starts_at_wall_s: float, wall_s: float, monotonic_s: float) -> float:
-    """The wall-clock moment `starts_at_wall_s` on the monotonic clock.
+@dataclass(frozen=True)
+class Reading:
+    """One question to another process about its monotonic clock: when asked and answered by ours, what it said."""
 
-    Raises `LoadTestError` if it is past or far ahead: this machine's clock and the master's don't agree.
+    asked_s: float
+    said_s: float
+    answered_s: float
+
+
+@dataclass(frozen=True)
+class Offset:
+    """How another monotonic clock stands to ours."""
+
+    ahead_s: float
+    """The other one minus ours."""
+    error_s: float
+    """The truth is no farther away than this."""
+
+
+def offset_of(readings: Sequence[Reading], *, same_machine: bool) -> Offset:
+    """What `readings` tell (Cristian 1989): the answer that came soonest was said in the middle, or near it.
+
+    On one machine the clock is one, unless the readings contradict (a namespace may shift it).
     """
-    ahead_s = starts_at_wall_s - wall_s
-    if not 0 < ahead_s < _MOST_AHEAD_S:
+    best = min(readings, key=lambda reading: reading.answered_s - reading.asked_s)
+    error_s = (best.answered_s - best.asked_s) / 2
+    ahead_s = best.said_s - (best.asked_s + best.answered_s) / 2
+    return Offset(0.0, 0.0) if same_machine and abs(ahead_s) <= error_s else Offset(ahead_s, error_s)
+
+
+def begins_at(starts_at_s: float, offset: Offset, now_s: float) -> float:
+    """The moment `starts_at_s` of the other clock by ours. Raises `LoadTestError` if it is past."""
+    here_s = starts_at_s - offset.ahead_s
+    if here_s <= now_s:
         raise LoadTestError(
-            f"The master set the start {abs(ahead_s):.1f} s {'ahead' if ahead_s > 0 else 'ago'} by this machine's "
-            "clock. Set the clocks of all machines by NTP."
+            f"The master's word to begin came {now_s - here_s:.1f} s late: the way to it is too slow for workers to "
+            "begin together."
         )
-    return monotonic_s + ahead_s
+    return here_s

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from loadtests.address import resolve
 from loadtests.bootstrap import Measured, ratios
+from loadtests.generator import Elsewhere
 from loadtests.page import comparison_page, write_page
 from loadtests.run import run
 from loadtests.slo import latency_of, machine
@@ -59,10 +60,12 @@ def compare(
     *,
     texts: Path | None = None,
     allow_remote: bool = False,
+    elsewhere: Elsewhere | None = None,
 ) -> Artifact:
     """Load `a` and `b` in turn and write a comparison artifact to `out`.
 
-    Without `texts` both get those that the two bundles have in common. Raises `LoadTestError` as `run` does, and if
+    Without `texts` both get those that the two bundles have in common; `elsewhere` says where workers of other machines
+    come. Raises `LoadTestError` as `run` does, and if
     the bundles have no text in common. Then nothing is written.
     """
     for side in (a, b):
@@ -86,7 +89,7 @@ def compare(
             for place, which in enumerate(order):
                 side, file = (a, files[0]) if which == "a" else (b, files[1])
                 folder = draft.path / BLOCKS / f"{2 * pair + place:03}-{which}"
-                ran[which] = _run(side, which, pair, 2 * pair + place, section, folder, file, allow_remote)
+                ran[which] = _run(side, which, pair, 2 * pair + place, section, folder, file, allow_remote, elsewhere)
             pairs.append((ran["a"], ran["b"]))
             say(f"  pair {pair + 1} of {section.compare.pairs}: p99 {_p99(ran['a'])} and {_p99(ran['b'])} ms")
         count = len(load_texts(a.bundle, files[0]))
@@ -106,6 +109,7 @@ def _run(
     folder: Path,
     texts: Path | None,
     allow_remote: bool,
+    elsewhere: Elsewhere | None,
 ) -> _Ran:
     wanted = section.compare
     load = section.model_copy(
@@ -125,6 +129,7 @@ def _run(
         endpoint=side.endpoint,
         allow_remote=allow_remote,
         page=False,
+        elsewhere=elsewhere,
     )
     verdict = Verdict.model_validate(artifact.json(VERDICT))
     samples = pq.read_table(artifact.path / SAMPLES, columns=["latency_ms", "outcome", "warmup"])

@@ -72,7 +72,10 @@ async def drive(
     clock = clock or Monotonic()
     async with contextlib.AsyncExitStack() as cleanup:
         if clients is None:
-            clients = [CLIENTS[protocol](target.address, target.model, target.access) for protocol in section.protocols]
+            clients = [
+                CLIENTS[protocol](target.address, target.model, target.access, section.connections)
+                for protocol in section.protocols
+            ]
         for client in clients:
             cleanup.push_async_callback(client.close)
         for protocol, client in zip(section.protocols, clients, strict=True):

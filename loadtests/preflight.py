@@ -1,9 +1,15 @@
 """One request before the load, so that a wrong address is one clear line and not ten thousand errors."""
 
 import asyncio
+import time
 
-from loadtests.protocols import Client, RequestError
+from loadtests.access import Access
+from loadtests.protocols import CLIENTS, Client, RequestError
 from slipway.errors import LoadTestError
+from slipway.progress import say
+from slipway.recipe import LoadTest
+
+_PAUSE_S = 1.0
 
 
 async def check(client: Client, protocol: str, text: str, timeout_s: float) -> None:
@@ -38,3 +44,40 @@ async def check(client: Client, protocol: str, text: str, timeout_s: float) -> N
                 f"The endpoint at {client.address} does not serve model {client.model!r} over {protocol} ({error}). "
                 "Is it serving another bundle, or is it no endpoint of Slipway?"
             ) from error
+
+
+def wait_for_answers(section: LoadTest, address: str, model: str, access: Access, text: str, wait_s: float) -> None:
+    """Return when the endpoint at `address` (`number:port`) has answered `text` over each protocol.
+
+    For one that is being started. Raises `LoadTestError` after `wait_s`, and at once if it doesn't let us in.
+    """
+    asyncio.run(_answers(section, address, model, access, text, time.monotonic() + wait_s))
+
+
+async def _answers(section: LoadTest, address: str, model: str, access: Access, text: str, deadline_s: float) -> None:
+    told = False
+    for protocol in section.protocols:
+        while (why := await _why_not(section, protocol, (address, model, access), text)) is not None:
+            if time.monotonic() > deadline_s:
+                raise LoadTestError(why)
+            if not told:
+                say(f"Waiting for {address} to answer")
+                told = True
+            await asyncio.sleep(_PAUSE_S)
+
+
+async def _why_not(section: LoadTest, protocol: str, whom: tuple[str, str, Access], text: str) -> str | None:
+    """Why there is no answer yet; None if there is one. A client of its own for each try keeps nothing of the last."""
+    client = CLIENTS[protocol](*whom)
+    try:
+        async with asyncio.timeout(section.timeout_s):
+            await client.ask([text])
+    except RequestError as error:
+        if error.refused:
+            await check(client, protocol, text, section.timeout_s)
+        return f"The endpoint at {client.address} does not answer {protocol} yet: {error}."
+    except TimeoutError:
+        return f"The endpoint at {client.address} did not answer one {protocol} request within {section.timeout_s:g} s."
+    finally:
+        await client.close()
+    return None

@@ -12,9 +12,11 @@ from typing import Any
 from loadtests.access import open_access
 from loadtests.accompaniment import Accompaniment
 from loadtests.address import resolve, tls_host
-from loadtests.generator import Report, generate
+from loadtests.generator import Elsewhere, generate
 from loadtests.page import verdict_page, write_page
 from loadtests.plan import require_arrivals
+from loadtests.preflight import wait_for_answers
+from loadtests.reports import Report
 from loadtests.slo import judge
 from loadtests.texts import prepared_texts, write_texts
 from slipway.artifacts import Artifact, inputs_digest, read_artifact, sha256_file, write_artifact
@@ -38,6 +40,8 @@ def run(
     progressed: Callable[[Report], None] | None = None,
     metrics_url: str | None = None,
     page: bool = True,
+    elsewhere: Elsewhere | None = None,
+    wait_s: float = 0.0,
 ) -> Artifact:
     """Drive `section`'s load at the endpoint at `address` and write the verdict artifact to `out`.
 
@@ -46,16 +50,20 @@ def run(
     for a caller who started the server and knows what it was made from; `versions` are the bundles of other versions of
     the model that may answer as well, while a canary runs. `progressed` is called twice a second with what the
     generator reports. `metrics_url` is where Triton's statistics are, found by itself on this machine; without `page`
-    no report.html is drawn. The artifact is returned whatever the verdict's outcome is.
+    no report.html is drawn. `elsewhere` says where workers of other machines come. The endpoint may take `wait_s` until
+    it answers. The artifact is returned whatever the verdict's outcome is.
 
     Raises `LoadTestError` if no load could be driven: nothing answers, the model is unknown there, no texts, or an
-    address that isn't this machine's without `allow_remote`. Then nothing is written.
+    address that isn't this machine's without `allow_remote`; `InvalidRunError` if a worker was lost under the load.
+    Then nothing is written.
     """
     # Again in the generator; here for the sake of an early word about what can't work.
     numeric = resolve(address, allow_remote=allow_remote)
-    open_access(section, tls_host(address))
+    access = open_access(section, tls_host(address))
     require_arrivals(section)
     prepared = prepared_texts(bundle, section, texts, versions)
+    if wait_s:
+        wait_for_answers(section, numeric, bundle.spec.name, access, prepared.sent[0], wait_s)
     described = {"address": address, "model": bundle.spec.name, **(endpoint or {})}
     inputs = inputs or _inputs(bundle, address, section, texts, versions or {})
     recipe = {"loadtest": section.model_dump(mode="json")}
@@ -77,7 +85,7 @@ def run(
                 progressed(progress)
 
         with accompaniment:
-            generate(bundle, address, section, sent, samples, report, allow_remote=allow_remote)
+            generate(bundle, address, section, sent, samples, report, allow_remote=allow_remote, elsewhere=elsewhere)
         timeline = accompaniment.timeline(samples)
         verdict = judge(samples, section, described, timeline.faults)
         draft.write_json(VERDICT, verdict.model_dump(mode="json"))

@@ -22,7 +22,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loadtests.plan import Plan
+from loadtests.plan import Plan, plan_chunks
+from slipway.errors import LoadTestError
+from slipway.recipe import LoadTest
 from slipway.verdict import GENERATORS, SAMPLE_COLUMNS, Generator
 
 SCHEMA = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in SAMPLE_COLUMNS.items()])
@@ -33,6 +35,10 @@ STARTED = "started_monotonic_s"
 UNSENT = "never sent: the generator was too far behind its schedule"
 
 _MERGED_ROWS = 8192
+_NOT_THE_PLAN = (
+    "The samples of the workers are not the requests of the plan, each once. Do all of them have the same versions of "
+    "Slipway and numpy?"
+)
 _OUTCOMES = ("timeout", "ok", "wrong", "error")
 
 
@@ -204,17 +210,21 @@ def share_file(samples: Path, worker: int) -> Path:
     return samples.with_stem(f"{samples.stem}-{worker}")
 
 
-def merge_shares(samples: Path, workers: int) -> None:
+def merge_shares(samples: Path, workers: int, started_s: float | None = None) -> None:
     """Put the files of `workers` workers together in the order of the schedule, and remove them.
 
     Worker i has every so-many-th request from the i-th on, so the files are read side by side, the same number of rows
-    of each at a time: no more is in memory, however long they are.
+    of each at a time: no more is in memory, however long they are. `started_s` is the start by the clock of this
+    machine, where the workers were on others.
     """
     files = [share_file(samples, worker) for worker in range(workers)]
     shares = [pq.ParquetFile(file) for file in files]
     said = [(share.metadata.metadata or {}).get(GENERATORS.encode(), b"[]") for share in shares]
     generators = [entry for line in said for entry in json.loads(line)]
     metadata = {**(shares[0].schema_arrow.metadata or {}), GENERATORS: json.dumps(generators)}
+    if started_s is not None:
+        metadata = {key: value for key, value in metadata.items() if key not in (STARTED, STARTED.encode())}
+        metadata[STARTED] = repr(started_s)
     partial = samples.with_name(f".{samples.name}.partial")
     with pq.ParquetWriter(partial, SCHEMA.with_metadata(metadata), compression="zstd") as writer:
         for batches in itertools.zip_longest(*(share.iter_batches(_MERGED_ROWS) for share in shares)):
@@ -224,6 +234,34 @@ def merge_shares(samples: Path, workers: int) -> None:
     for share, file in zip(shares, files, strict=True):
         share.close()
         file.unlink()
+
+
+def require_all(samples: Path, section: LoadTest, texts: int) -> None:
+    """Raise `LoadTestError` unless the file has each request of the plan once, of an open loop over `texts` texts.
+
+    Workers on machines of their own each draw the plan, and only the same library draws the same.
+    """
+    if section.loop == "closed":
+        return
+    schedule = (chunk for chunk in plan_chunks(section, texts))
+    planned = next(schedule, None)
+    taken = 0
+    sent, wanted = np.zeros(texts, np.int64), np.zeros(texts, np.int64)
+    with pq.ParquetFile(samples) as file:
+        for batch in file.iter_batches(_MERGED_ROWS, columns=["scheduled_s", "text_index"]):
+            times = batch["scheduled_s"].to_numpy()
+            sent += np.bincount(batch["text_index"].to_numpy(), minlength=texts)
+            while len(times):
+                part = times[: len(planned) - taken] if planned is not None else times
+                expected = planned.scheduled_s[taken : taken + len(part)] if planned is not None else times[:0]
+                if not np.array_equal(part, expected):
+                    raise LoadTestError(_NOT_THE_PLAN)
+                times, taken = times[len(part) :], taken + len(part)
+                if planned is not None and taken == len(planned):
+                    wanted += np.bincount(planned.text_index, minlength=texts)
+                    planned, taken = next(schedule, None), 0
+    if planned is not None or not np.array_equal(sent, wanted):
+        raise LoadTestError(_NOT_THE_PLAN)
 
 
 def _named(codes: npt.NDArray[np.int8] | npt.NDArray[np.int16], names: list[str]) -> pa.Array:

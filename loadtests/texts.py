@@ -62,12 +62,13 @@ def load_texts(bundle: Bundle, file: Path | None = None) -> Texts:
     sent = _strings(table, "text", source)
     named = "predicted" in table.column_names
     expected = _strings(table, "predicted", source) if named else answers(bundle, sent).labels
-    by_version = {
-        name.removeprefix(_VERSION): _strings(table, name, source)
-        for name in table.column_names
-        if name.startswith(_VERSION)
-    }
-    return Texts(sent, expected, by_version)
+    return Texts(sent, expected, _by_version(table, source))
+
+
+def read_texts(file: Path) -> Texts:
+    """What `write_texts` wrote to `file`."""
+    table = read_table(file)
+    return Texts(_strings(table, "text", file), _strings(table, "predicted", file), _by_version(table, file))
 
 
 def prepared_texts(
@@ -89,7 +90,7 @@ def prepared_texts(
 
 
 def write_texts(texts: Texts, file: Path) -> None:
-    """Write `texts` so that `load_texts` reads them."""
+    """Write `texts` so that `load_texts` and `read_texts` read them."""
     columns = {"text": texts.sent, "predicted": texts.expected}
     columns |= {f"{_VERSION}{version}": labels for version, labels in texts.by_version.items()}
     pq.write_table(pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()}), file)
@@ -106,6 +107,14 @@ def _marked(bundle: Bundle, texts: Texts, count: int, seed: int) -> Texts:
     if len(clear) == 0:
         raise LoadTestError(f"The bundle {bundle.path} is sure of no text with a mark in front; use another mix.")
     return Texts([sent[row] for row in clear], [answered.labels[row] for row in clear])
+
+
+def _by_version(table: pa.Table, source: Path) -> dict[str, list[str]]:
+    return {
+        name.removeprefix(_VERSION): _strings(table, name, source)
+        for name in table.column_names
+        if name.startswith(_VERSION)
+    }
 
 
 def _no_texts(bundle: Bundle) -> str:

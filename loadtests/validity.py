@@ -29,30 +29,43 @@ def why_invalid(section: LoadTest, lag_p99_ms: float, generators: Sequence[Gener
 
 def _why_generator(section: LoadTest, generator: Generator) -> list[str]:
     found = []
+    who = f"The load generator on {generator.host}" if generator.host else "The load generator"
+    of = f" of {generator.host}" if generator.host else ""
+    where = generator.host or "this machine"
     if generator.unsent:
         found.append(
-            f"The load generator fell {section.timeout_s:g} s behind and never sent {generator.unsent} requests: give "
+            f"{who} fell {section.timeout_s:g} s behind and never sent {generator.unsent} requests: give "
             "it more CPU or workers, or lower the rate."
         )
     if generator.sending_cpu > _MOST_SENDING_CPU:
         found.append(
-            f"The load generator was saturated (its sending thread used {generator.sending_cpu:.0%} of a core), so "
+            f"{who} was saturated (its sending thread used {generator.sending_cpu:.0%} of a core), so "
             "answers waited to be read: raise workers or lower the rate."
         )
     if generator.exhausted:
         found.append(
-            f"{generator.exhausted} requests failed because this machine ran out of sockets, ports or buffers: raise "
+            f"{generator.exhausted} requests failed because {where} ran out of sockets, ports or buffers: raise "
             "`ulimit -n` or the range of ports, or lower the rate."
         )
     if generator.longest_stall_ms > _STALL_LAGS * section.max_dispatch_lag_ms:
-        found.append(
-            f"The load generator stood still for {generator.longest_stall_ms / 1000:.1f} s: it was stopped or had no "
-            "CPU."
-        )
+        found.append(f"{who} stood still for {generator.longest_stall_ms / 1000:.1f} s: it was stopped or had no CPU.")
     if generator.suspended_s > _MOST_SUSPENSION_S:
-        found.append(f"The machine was suspended for {generator.suspended_s:.1f} s during the run.")
+        found.append(
+            f"{generator.host or 'The machine'} was suspended for {generator.suspended_s:.1f} s during the run."
+        )
     if generator.clock_jump_s > _MOST_CLOCK_JUMP_S:
         found.append(
-            f"The clock was set by {generator.clock_jump_s:.2f} s during the run: deadlines and start times went by it."
+            f"The clock{of} was set by {generator.clock_jump_s:.2f} s during the run: deadlines and start times went "
+            "by it."
+        )
+    if generator.start_error_ms > section.max_dispatch_lag_ms:
+        found.append(
+            f"{who} may have begun {generator.start_error_ms:.0f} ms apart from the others (at most "
+            f"{section.max_dispatch_lag_ms:g} ms allowed): its way to the master is too slow."
+        )
+    if generator.clock_drift_ms > _STALL_LAGS * section.max_dispatch_lag_ms:
+        found.append(
+            f"The clock{of} ran away from the master's by {generator.clock_drift_ms / 1000:.1f} s: set the clocks of "
+            "all machines by NTP."
         )
     return found

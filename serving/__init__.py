@@ -94,36 +94,46 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
-def serve(path: Path, section: "Serve", repository_out: Path | None = None) -> int:
+def serve(path: Path, section: "Serve", repository_out: Path | None = None, *, digest: str | None = None) -> int:
     """Serve the bundle or repository at `path` until Ctrl-C or SIGTERM; returns 0 then.
 
     A bundle is rendered as a repository first, at `repository_out`, by default beside the bundle. Prints a `curl` line
-    on standard output. Raises `ArtifactError` or `ServingError`.
+    on standard output. Raises `ArtifactError`, also if what is there hasn't the `digest`, or `ServingError`.
     """
     from serving.client import curl_line
     from serving.observability.logs import log_json, relayed
     from serving.repository import write_repository
     from serving.server.endpoint import sigterm_interrupts, start
-    from slipway.artifacts import read_artifact
+    from slipway.artifacts import read_artifact, require_digest
     from slipway.bundle import Bundle
     from slipway.errors import ServingError
     from slipway.progress import say
 
     artifact = read_artifact(path, verify=False)
+    if section.observe.logs == "json":
+        log_json(model=artifact.manifest.name)
+    if digest is not None:
+        require_digest(artifact, digest)
+    if artifact.manifest.kind not in ("bundle", "repository"):
+        raise ServingError(f"{path} is a {artifact.manifest.kind}; a bundle or a repository can be served.")
+    if not section.auth.is_on and section.auth.keyless is None:
+        raise ServingError(
+            "nobody said who may call: make a key with `slipway keys new keys.json ID --scope predict:MODEL` and set "
+            "serve.auth.keys, or let every program of this machine in with --keyless (serve.auth.keyless: loopback)."
+        )
     if artifact.manifest.kind == "bundle":
         out = repository_out or path.absolute().parent / "repository"
         artifact = write_repository(Bundle.open(path), out, section)
-    elif artifact.manifest.kind != "repository":
-        raise ServingError(f"{path} is a {artifact.manifest.kind}; a bundle or a repository can be served.")
-    if section.observe.logs == "json":
-        log_json(model=artifact.manifest.name)
     with start(artifact.path, section) as endpoint, relayed(endpoint.access_log.parent, section.observe.logs):
         with contextlib.suppress(KeyboardInterrupt), sigterm_interrupts():
-            say(f"{endpoint.model} is served at {endpoint.address}, HTTP and gRPC. Try:")
-            print(curl_line(endpoint.url, endpoint.model, endpoint.example), flush=True)
+            say(f"{endpoint.model} is served at {endpoint.address}, HTTP and gRPC.")
+            if section.observe.access_log == "file":
+                say("Try:")
+                print(curl_line(endpoint.url, endpoint.model, endpoint.example), flush=True)
             if section.auth.is_on:
                 say("It takes credentials: add -H 'x-api-key: …' or -H 'authorization: Bearer …'.")
-            say(f"Health: {endpoint.url}/healthz. Requests: {endpoint.access_log}. Ctrl-C stops it.")
+            requests = "" if section.observe.access_log == "stdout" else f" Requests: {endpoint.access_log}."
+            say(f"Health: {endpoint.url}/healthz.{requests} Ctrl-C stops it.")
             say(f"Metrics: {endpoint.metrics_url}")
             endpoint.wait()
         say("Stopping.")

@@ -202,13 +202,7 @@ def write_artifact(
     `path` stays as it was. Raises what `require_destination` does.
     """
     path = path.absolute()
-    require_destination(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.tmp-{os.getpid()}-", dir=path.parent))
-    # mkdtemp makes 0700 for secrets; an artifact is read by others (a serving user, a container).
-    scratch.chmod(0o755)
-    try:
+    with replacing(path) as scratch:
         draft = Draft(scratch)
         yield draft
         manifest = Manifest(
@@ -223,6 +217,23 @@ def write_artifact(
             versions=library_versions(),
         )
         (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary sibling of `path` that takes its place at the end of the block, with all that was written there.
+
+    If the body raises, the sibling is removed and `path` stays as it was. Raises what `require_destination` does.
+    """
+    path = path.absolute()
+    require_destination(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.tmp-{os.getpid()}-", dir=path.parent))
+    # mkdtemp makes 0700 for secrets; an artifact is read by others (a serving user, a container).
+    scratch.chmod(0o755)
+    try:
+        yield scratch
         _sync_tree(scratch)
         _swap_in(scratch, path)
     finally:
@@ -254,6 +265,20 @@ def read_artifact(path: Path, kind: Kind | None = None, *, verify: bool = True) 
     if verify:
         _verify(path, manifest)
     return Artifact(path.absolute(), manifest, hashlib.sha256(raw).hexdigest())
+
+
+def plain_digest(digest: str) -> str:
+    """The 64 hex digits of a digest; raises `ArtifactError` if it has others."""
+    plain = digest.removeprefix("sha256:").lower()
+    if len(plain) != 64 or set(plain) - set("0123456789abcdef"):
+        raise ArtifactError(f"{digest!r} is no digest; it is sha256: and 64 hex digits, as slipway show prints them.")
+    return plain
+
+
+def require_digest(artifact: Artifact, digest: str) -> None:
+    """Raise `ArtifactError` if `artifact` is another than the one with `digest`."""
+    if artifact.digest != plain_digest(digest):
+        raise ArtifactError(f"{artifact.path} has the digest sha256:{artifact.digest}, not {digest}.")
 
 
 def reusable(path: Path, kind: Kind, inputs: str) -> Artifact | None:

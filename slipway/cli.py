@@ -21,7 +21,7 @@ from slipway.cli_rollout import promote
 from slipway.cli_score import score
 from slipway.progress import say
 from slipway.quantities import Megabytes, Milliseconds, Seconds
-from slipway.recipe import Export, Serve, load_recipe, recipe_schema
+from slipway.recipe import Export, Serve, load_recipe, load_settings, recipe_schema
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 
@@ -56,7 +56,7 @@ def run(recipe: Path, runs: Path, force: str | None) -> int:
     )
     page = pipeline.report(folder.path, folder.report, force=forced("report"))
     _print_summary(folder.path, page)
-    say(f"Serve it: slipway serve {folder.bundle}")
+    say(f"Serve it: slipway serve {folder.bundle} --keyless")
     return cli_loadtest.conclude(verdict)
 
 
@@ -98,7 +98,7 @@ def train(recipe: Path, out: Path | None, force: bool) -> None:
 def export(checkpoint: Path, recipe: Path | None, out: Path | None, force: bool, **options: Any) -> None:
     """Checkpoint → bundle: pruned, distilled, quantized, measured; the fastest that is still as good."""
     options["engines"] = list(options["engines"]) or None
-    section = override(Export, load_recipe(recipe).export if recipe else Export(), options)
+    section = override(Export, load_settings(recipe).export if recipe else Export(), options)
     artifact = pipeline.export(checkpoint, out or checkpoint.absolute().parent / "bundle", section, force=force)
     _print_frontier(artifact)
     print_artifact(artifact)
@@ -113,15 +113,33 @@ def export(checkpoint: Path, recipe: Path | None, out: Path | None, force: bool,
 @click.option("--instances", type=int, help="Copies of the model.")
 @click.option("--threads", type=int, help="Threads per copy.")
 @click.option("--repository", type=FOLDER, help="Where to write the repository; by default beside the bundle.")
-def serve(bundle: Path, recipe: Path | None, repository: Path | None, **options: Any) -> None:
+@click.option("--digest", help="sha256:… of the bundle's or repository's manifest; another is refused.")
+@click.option("--keyless", is_flag=True, help="Let every program of this machine in, without credentials.")
+def serve(
+    bundle: Path, recipe: Path | None, repository: Path | None, digest: str | None, keyless: bool, **options: Any
+) -> None:
     """Bundle → endpoint: Triton behind Envoy, until Ctrl-C."""
     import serving
 
-    section = override(Serve, load_recipe(recipe).serve if recipe else Serve(), options)
-    serving.serve(bundle, section, repository)
+    section = override(Serve, load_settings(recipe).serve if recipe else Serve(), options)
+    if keyless:
+        section = override(Serve, section, {"auth": section.auth.model_dump(mode="json") | {"keyless": "loopback"}})
+    serving.serve(bundle, section, repository, digest=digest)
 
 
 cli.add_command(promote)
+
+
+@cli.command()
+@click.argument("url")
+@click.argument("out", type=FOLDER)
+@click.option("--digest", required=True, help="sha256:… of the artifact's manifest, as slipway show prints it.")
+def fetch(url: str, out: Path, digest: str) -> None:
+    """Artifact in an object store (s3://, gs://, az://, https://) → a folder, every file checked."""
+    from slipway.fetching import fetch as fetch_artifact
+
+    artifact = fetch_artifact(url, out, digest=digest, told=lambda name, size: say(f"  {name}  {size:,} B"))
+    print_artifact(artifact)
 
 
 @cli.command()

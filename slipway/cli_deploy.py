@@ -152,3 +152,56 @@ def _write(out: Path, made: Any) -> None:
     }
     (out / "plan.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     click.echo(out)
+
+
+@deploy.command()
+@click.argument("hpa", type=_FILE)
+@click.argument("trace", type=_FILE)
+def replay(hpa: Path, trace: Path) -> int:
+    """Decide again what an autoscaler decided: HPA is its manifest, TRACE what it saw (docs/autoscaling.md).
+
+    Prints a JSON line for each sync. Exit code 2 if the trace has decisions and one differs.
+    """
+    from autoscaling.replay import Scaler
+    from autoscaling.replay import replay as decide
+
+    steps = compared = differing = 0
+    for step in decide(Scaler.read(hpa), trace):
+        line = {"at": step.at_s, "replicas": step.current, "desired": step.wanted}
+        click.echo(json.dumps(line if step.recorded is None else line | {"recorded": step.recorded}))
+        steps, compared = steps + 1, compared + (step.recorded is not None)
+        differing += not step.agrees
+    say(f"{steps} syncs, {compared} recorded decisions, {differing} differ.")
+    return EXIT_SLO_MISSED if differing else 0
+
+
+@deploy.command("values")
+@click.argument("bundle", type=_FILE)
+@click.option(
+    "--verdict",
+    "evidence",
+    type=_FILE,
+    required=True,
+    help="Capacity of one replica (slipway loadtest --capacity), or a verdict.",
+)
+@click.option("--hardware", help="As the chart has it: cpu, nvidia-l4, …; the bundle's target unless told.")
+@click.option("--peak", type=click.FloatRange(0, min_open=True), help="Requests/s at most: sets maxReplicas.")
+@click.option("--usual", type=click.FloatRange(0, min_open=True), help="Requests/s usually: sets minReplicas.")
+@click.option("--instances", type=click.IntRange(1), help="Model instances of what was measured, if it doesn't say.")
+@click.option(
+    "--startup", "startup_s", type=Seconds(), help="From a pod's start to its first answer, if it doesn't say."
+)
+@click.option("--out", type=_FILE, help="File to write; standard output without.")
+def values(bundle: Path, evidence: Path, out: Path | None, **wanted: Any) -> None:
+    """Write the chart's values from what was measured: capacity, objective, memory, start-up."""
+    from deployment.values import Evidence, Wanted, values_file
+    from slipway.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    text = values_file(opened, Evidence.read(evidence, opened), Wanted(**wanted))
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+    click.echo(out)

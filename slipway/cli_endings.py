@@ -26,6 +26,7 @@ EXTRAS = {
     "tritonclient": "serve", "locust": "loadtest", "matplotlib": "report", "jinja2": "report",
     "opentelemetry": "otel", "presidio_analyzer": "privacy", "pythonjsonlogger": "serve",
     "grpc": "serve", "google": "serve", "aiohttp": "loadtest", "gevent": "loadtest", "markupsafe": "report",
+    "jsonschema": "deploy", "obstore": "serve", "grafana_foundation_sdk": "dev",
 }  # fmt: skip
 """Libraries that not every installation has, and the extra that brings each."""
 

@@ -1,8 +1,9 @@
-"""`slipway loadtest`: one run, a search for the capacity, a comparison of two endpoints.
+"""`slipway loadtest`: one run, a search for the capacity, a comparison of two endpoints, a worker for any of them.
 
     slipway loadtest BUNDLE                  is the objective met at this rate?
     slipway loadtest BUNDLE --capacity       which rate is the highest that meets it?
     slipway loadtest compare A B             which of two is faster, and by how much?
+    slipway loadtest worker --master H:P     sends for one of the above that runs on another machine
 
 The first word is a bundle far more often than a command, so `run` may be left out; a folder that is named like one is
 written `./compare`.
@@ -11,6 +12,7 @@ written `./compare`.
 import contextlib
 import difflib
 import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +25,11 @@ from slipway.cli_options import FOLDER, override, print_artifact
 from slipway.errors import InvalidRunError, SlipwayError
 from slipway.progress import console, say
 from slipway.quantities import Seconds
-from slipway.recipe import CapacitySearch, Compare, LoadTest, Serve, Slo, load_recipe
+from slipway.recipe import CapacitySearch, Compare, LoadTest, Serve, Slo, load_settings
 
 _SHORT = {"p50": "p50_ms", "p95": "p95_ms", "p99": "p99_ms", "p999": "p999_ms"}
+_PLACE = re.compile(r"(?P<host>[A-Za-z0-9_.-]+):(?P<port>\d{1,5})")
+_WORKERS_WAIT_S = 300.0
 _CONTENDER = re.compile(r"(?:(?P<bundle>.+)@)?(?P<address>(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):\d{1,5})")
 
 
@@ -38,7 +42,7 @@ class _WithDefault(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_WithDefault, options_metavar="", subcommand_metavar="BUNDLE [OPTIONS] | compare A B [OPTIONS]")
+@click.group(cls=_WithDefault, options_metavar="", subcommand_metavar="BUNDLE [OPTIONS] | compare A B | worker")
 def loadtest() -> None:
     """Endpoint → verdict: open-loop load, answers checked. Exit code 2 if the objective is missed, 3 if invalid."""
 
@@ -51,6 +55,17 @@ _OUTPUTS = [
     ),
     click.option("--texts", type=FOLDER, help="Table with text and predicted, instead of the bundle's own."),
     click.option("--seed", type=int, help="Of the schedule and the order of texts."),
+    click.option(
+        "--wait",
+        "wait_s",
+        type=Seconds(),
+        help="For workers of other machines (5m unless told), and for the endpoint (not at all unless told).",
+    ),
+    click.option(
+        "--master",
+        metavar="HOST:PORT",
+        help="Start no workers: listen here for those that were started elsewhere (slipway loadtest worker).",
+    ),
     click.option("--workers", type=int, help="Processes that share the load."),
     click.option(
         "--protocol",
@@ -108,6 +123,8 @@ def run(
     time_budget_s: float | None,
     at_least: float | None,
     metrics_url: str | None,
+    master: str | None,
+    wait_s: float | None,
     junit: Path | None,
     json_file: Path | None,
     out: Path | None,
@@ -117,7 +134,7 @@ def run(
     import loadtests
     from slipway.bundle import Bundle
 
-    section = load_recipe(recipe).loadtest if recipe else LoadTest()
+    section = load_settings(recipe).loadtest if recipe else LoadTest()
     if slo:
         options["slo"] = section.slo.model_dump(mode="json") | dict(_parse_objective(text) for text in slo)
     section = override(LoadTest, section, _given(options))
@@ -133,6 +150,8 @@ def run(
         allow_remote=allow_remote,
         versions={version: Bundle.open(Path(path)) for version, path in map(_parse_version, versions)},
         metrics_url=metrics_url,
+        elsewhere=_elsewhere(master, wait_s),
+        wait_s=wait_s or 0.0,
     )
     return _finish(artifact, junit, json_file)
 
@@ -156,6 +175,8 @@ def compare(
     pairs: int | None,
     block_s: float | None,
     max_p99_ratio: float | None,
+    master: str | None,
+    wait_s: float | None,
     junit: Path | None,
     json_file: Path | None,
     out: Path | None,
@@ -167,15 +188,63 @@ def compare(
     """
     import loadtests
 
-    loaded = load_recipe(recipe) if recipe else None
+    loaded = load_settings(recipe) if recipe else None
     section = override(LoadTest, loaded.loadtest if loaded else LoadTest(), _given(options))
     wanted = {"pairs": pairs, "block_s": block_s, "max_p99_ratio": max_p99_ratio}
     section = section.model_copy(update={"compare": override(Compare, section.compare, wanted)})
     with _contenders([a, b], bundle, loaded.serve if loaded else Serve()) as (left, right):
         artifact = loadtests.compare(
-            left, right, section, out or Path("comparison"), texts=texts, allow_remote=allow_remote
+            left,
+            right,
+            section,
+            out or Path("comparison"),
+            texts=texts,
+            allow_remote=allow_remote,
+            elsewhere=_elsewhere(master, wait_s),
         )
     return _finish(artifact, junit, json_file)
+
+
+@loadtest.command("worker")
+@click.option("--master", metavar="HOST:PORT", required=True, help="Where the load test waits for its workers.")
+@click.option(
+    "--allow-remote",
+    is_flag=True,
+    help="Send to an address that is not this machine's if the master says so; both must be yours.",
+)
+@click.option("--once", is_flag=True, help="End after the first run, with code 1 if it came to nothing.")
+@click.option("--wait", "wait_s", type=Seconds(), help="End when no master has called for so long.")
+def worker(master: str, allow_remote: bool, once: bool, wait_s: float | None) -> None:
+    """Send for a load test that runs on another machine with --master; needs no bundle and no recipe.
+
+    Credentials are read from this machine's environment and files, under the names that the recipe gives them.
+    """
+    import loadtests
+
+    host, port = _place(master)
+    loadtests.work(host, port, allow_remote=allow_remote, once=once, wait_s=wait_s)
+
+
+def _place(text: str) -> tuple[str, int]:
+    match = _PLACE.fullmatch(text)
+    if match is None or not 0 < int(match["port"]) < 65536:
+        raise SlipwayError(f"--master {text!r} is not HOST:PORT, such as 0.0.0.0:5557.")
+    return match["host"], int(match["port"])
+
+
+def _elsewhere(master: str | None, wait_s: float | None) -> Any:
+    """Where workers of other machines come, as a `loadtests.Elsewhere`; None if they are started here."""
+    import loadtests
+
+    if master is None:
+        return None
+    host, port = _place(master)
+    try:
+        # ZeroMQ listens to addresses, not to names.
+        number = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
+    except OSError as error:
+        raise SlipwayError(f"--master {master}: {host} can't be resolved: {error.strerror}.") from error
+    return loadtests.Elsewhere(str(number), port, wait_s or _WORKERS_WAIT_S)
 
 
 def conclude(artifact: Artifact) -> int:

@@ -9,7 +9,7 @@ from slipway.artifacts import read_artifact
 from slipway.cli_options import override
 from slipway.progress import say
 from slipway.quantities import Seconds
-from slipway.recipe import Rollout, load_recipe
+from slipway.recipe import Rollout, load_settings
 
 
 @click.command()
@@ -54,7 +54,7 @@ def promote(
         raise click.UsageError("name a bundle or a repository, or ask for --status or --abort.")
     endpoint = find_endpoint(model or read_artifact(repository_or_bundle, verify=False).manifest.name, address)
     served = Rollout.model_validate_json(json.dumps(endpoint.settings["rollout"]))
-    section = load_recipe(recipe).serve.rollout if recipe else served
+    section = load_settings(recipe).serve.rollout if recipe else served
     steps = [*(percent for percent in canary if percent != 100), 100] if canary else None
     chosen = {"steps": steps, "shadow": shadow, "bake_s": bake_s}
     try:

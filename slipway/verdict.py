@@ -61,6 +61,12 @@ class Generator(BaseModel):
     """Requests that failed for want of a socket, port or buffer on this side."""
     unsent: int
     """Requests that it gave up on before they were sent."""
+    host: str = ""
+    """Machine or pod, if it was not the master's own."""
+    start_error_ms: float = 0.0
+    """Its start may have been so far from the common one: no better do the two clocks know each other."""
+    clock_drift_ms: float = 0.0
+    """At the end its clock had moved by so much against the master's."""
 
 
 class Latency(BaseModel):

@@ -15,18 +15,21 @@ threads left, so Locust must run without the patch; it does its own waiting thro
 
 For more than one core sends, start a master with `-u N --expect-workers N` and N workers, all with `--workers-total N`
 and the same other arguments: each sends every N-th request of the same plan, from one moment on that the master says
-when all are ready (see `loadtests.together`).
+when all are ready (see `loadtests.together` and `loadtests.conductor`). With `--hand-out` a master gives its workers
+all that they need and fetches their samples: they need no file of it.
 """
 
 import asyncio
 import contextlib
 import json
+import math
 import os
 import resource
 import sys
 import tempfile
 import threading
 import time
+import traceback
 from argparse import Namespace
 from collections import deque
 from pathlib import Path
@@ -42,16 +45,19 @@ if monkey.is_module_patched("threading"):
 import numpy as np
 from locust import User, events, task
 from locust.exception import StopUser
-from locust.runners import LocalRunner, WorkerRunner
+from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 from loadtests.access import open_access
 from loadtests.address import resolve, tls_host
+from loadtests.conductor import Conductor
 from loadtests.dispatch import Target, drive
 from loadtests.exchange import End
+from loadtests.job import Job
 from loadtests.plan import plan_chunks, require_arrivals
+from loadtests.reports import report
 from loadtests.samples import Recorder, share_file
 from loadtests.texts import load_texts, prepared_texts
-from loadtests.together import Together
+from loadtests.together import Alone, Member
 from slipway.bundle import Bundle
 from slipway.errors import LoadTestError, SlipwayError
 from slipway.recipe import LoadTest
@@ -66,7 +72,8 @@ _MOST_KINDS_OF_ERROR = 100
 
 # What the command line and the web UI may override of the section.
 _OVERRIDES = {"rate": float, "duration_s": float, "warmup_s": float, "seed": int, "timeout_s": float}
-_together: dict[int, Together] = {}
+_processes: dict[int, Alone] = {}
+_masters: dict[int, Conductor] = {}
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
@@ -80,6 +87,10 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("--section", help="file with a recipe's loadtest section as JSON", default="")
     parser.add_argument("--arrivals", help="arrival process", default="")
     parser.add_argument("--protocols", help="grpc, http, generate, separated by commas", default="")
+    parser.add_argument(
+        "--hand-out", action="store_true", help="workers have no files; master only", include_in_web_ui=False
+    )
+    parser.add_argument("--wait-s", type=float, default=math.inf, include_in_web_ui=False)
     parser.add_argument("--prepared", action="store_true", include_in_web_ui=False)
     parser.add_argument("--progress-fd", type=int, default=-1, include_in_web_ui=False)
     for name, kind in _OVERRIDES.items():
@@ -90,8 +101,13 @@ def add_arguments(parser: Any) -> None:
 def join(environment: Any, **_: Any) -> None:
     """Let master and workers talk about the start."""
     options = environment.parsed_options
-    if options is not None:
-        _together[id(environment)] = Together(environment.runner, options.workers_total)
+    if options is None:
+        return
+    if isinstance(environment.runner, MasterRunner):
+        _masters[id(environment)] = Conductor(environment, _section(options) if options.hand_out else None)
+    else:
+        worker = isinstance(environment.runner, WorkerRunner)
+        _processes[id(environment)] = Member(environment) if worker else Alone()
 
 
 class Load(User):  # type: ignore[misc]
@@ -115,56 +131,70 @@ class Load(User):  # type: ignore[misc]
 
 
 def _run(environment: Any, options: Namespace) -> None:
-    together = _together[id(environment)]
+    process = _processes[id(environment)]
+    progress_fd: int = process.progress_fd if isinstance(process, Member) else options.progress_fd
     try:
-        _send(environment, options, together)
+        with tempfile.TemporaryDirectory() as scratch:
+            _send(environment, options, process, Path(scratch), progress_fd)
     except SlipwayError as error:
         environment.process_exit_code = 1
-        _report(options.progress_fd, error=str(error))
+        report(progress_fd, error=str(error))
         print(error, file=sys.stderr, flush=True)
-        together.failed(str(error))
-    else:
-        together.done()
+        process.failed(str(error))
+    except Exception as error:
+        # Locust would note it and send the plan once more.
+        environment.process_exit_code = 1
+        traceback.print_exc()
+        why = f"The load generator failed: {type(error).__name__}: {error}"
+        report(progress_fd, error=why)
+        process.failed(why)
 
 
-def _send(environment: Any, options: Namespace, together: Together) -> None:
+def _send(environment: Any, options: Namespace, process: Alone, scratch: Path, progress_fd: int) -> None:
+    job = process.job(scratch) if options.hand_out and isinstance(process, Member) else _own_job(environment, options)
+    section = job.section
+    require_arrivals(section)
+    access = open_access(section, tls_host(job.address))
+    target = Target(resolve(job.address, allow_remote=job.allow_remote), job.model, job.texts, access)
+    users = section.users // job.of + (job.share < section.users % job.of)
+    ended: deque[End] = deque()
+    _allow_many_connections()
+    # Without --samples they are written and thrown away: nobody wants two ways to record.
+    kept = bool(options.samples) and not options.hand_out
+    samples = Path(options.samples) if kept else scratch / SAMPLES
+    samples = share_file(samples, job.share) if job.of > 1 else samples
+    with Recorder(samples, list(section.protocols)) as recorder:
+        sending = _Thread(
+            drive(
+                plan_chunks(section, len(job.texts), worker=job.share, workers=job.of),
+                section,
+                target,
+                recorder,
+                ended.append,
+                start=process.start,
+                users=users,
+                worker=job.share,
+            )
+        )
+        _tell_locust(environment, progress_fd, section, job.model, ended, sending, process, recorder)
+        generator = process.vouched(sending.result())
+        if options.samples:
+            recorder.close([generator])
+        process.done(samples)
+
+
+def _own_job(environment: Any, options: Namespace) -> Job:
+    """What this process sends by its own arguments."""
     section = _section(options)
     require_arrivals(section)
     bundle = Bundle.open(Path(options.bundle), verify=False)
     file = Path(options.texts) if options.texts else None
     texts = load_texts(bundle, file) if options.prepared else prepared_texts(bundle, section, file)
-    host = environment.host or ""
-    access = open_access(section, tls_host(host))
-    target = Target(resolve(host, allow_remote=options.allow_remote), bundle.spec.name, texts, access)
     workers: int = options.workers_total
     worker = environment.runner.worker_index if isinstance(environment.runner, WorkerRunner) else 0
     if not 0 <= worker < workers:
         raise LoadTestError(f"This is worker {worker} of {workers}: say --workers-total as many as there are.")
-    users = section.users // workers + (worker < section.users % workers)
-    ended: deque[End] = deque()
-    _allow_many_connections()
-    with contextlib.ExitStack() as cleanup:
-        # Without --samples they are written and thrown away: nobody wants two ways to record.
-        scratch = cleanup.enter_context(tempfile.TemporaryDirectory())
-        samples = Path(options.samples) if options.samples else Path(scratch) / SAMPLES
-        samples = share_file(samples, worker) if workers > 1 else samples
-        recorder = cleanup.enter_context(Recorder(samples, list(section.protocols)))
-        sending = _Thread(
-            drive(
-                plan_chunks(section, len(texts), worker=worker, workers=workers),
-                section,
-                target,
-                recorder,
-                ended.append,
-                start=together.start,
-                users=users,
-                worker=worker,
-            )
-        )
-        _tell_locust(environment, options, section, bundle.spec.name, ended, sending, together, recorder)
-        generator = sending.result()
-        if options.samples:
-            recorder.close([generator])
+    return Job(section, bundle.spec.name, texts, environment.host or "", worker, workers, options.allow_remote)
 
 
 def _section(options: Namespace) -> LoadTest:
@@ -217,12 +247,12 @@ class _Kinds:
 
 def _tell_locust(
     environment: Any,
-    options: Namespace,
+    progress_fd: int,
     section: LoadTest,
     model: str,
     ended: deque[End],
     sending: _Thread,
-    together: Together,
+    process: Alone,
     recorder: Recorder,
 ) -> None:
     """Hand the requests that ended to Locust, a few times a second, until `sending` is done.
@@ -237,7 +267,7 @@ def _tell_locust(
     more = True
     while more:
         more = sending.running
-        together.tell()
+        process.tell()
         while ended:
             end = ended.popleft()
             if end.warmup:
@@ -257,15 +287,10 @@ def _tell_locust(
             p99_ms = float(np.percentile(recent, 99)) if recent else None
             elapsed_s = min(told_s - begun_s, total_s)
             shown = {"elapsed_s": elapsed_s, "p99_ms": p99_ms, "failures": failures}
-            _report(options.progress_fd, pid=os.getpid(), zero_s=recorder.started_s, **shown)
+            report(progress_fd, pid=os.getpid(), zero_s=recorder.started_s, **shown)
+            process.progressed(shown)
         gevent.sleep(_HAND_OVER_S if more else 0)
     sending.result()
-
-
-def _report(descriptor: int, **values: Any) -> None:
-    """A line of JSON to the process that started this one, if one did."""
-    if descriptor >= 0:
-        os.write(descriptor, json.dumps(values).encode() + b"\n")
 
 
 def _allow_many_connections() -> None:

@@ -44,11 +44,12 @@ class Answer:
 class Client(ABC):
     """Asks one model at one address; made and used within one event loop."""
 
-    def __init__(self, address: str, model: str, access: Access | None = None) -> None:
-        """`address` is `host:port`, the host an IP address (in brackets when IPv6)."""
+    def __init__(self, address: str, model: str, access: Access | None = None, connections: int | None = None) -> None:
+        """`address` is `host:port`, the host an IP address (in brackets when IPv6); `connections` take turns."""
         self.address = address
         self.model = model
         self.access = access or Access()
+        self.connections = connections
 
     @abstractmethod
     async def ask(self, texts: Sequence[str]) -> Answer:

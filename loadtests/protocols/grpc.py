@@ -1,6 +1,6 @@
 """KServe v2 over gRPC, with Triton's own client, `tritonclient.grpc.aio`.
 
-Two channels, because a server may limit the streams of a connection (Slipway's front door: 1024).
+Two channels unless told, because a server may limit the streams of a connection (Slipway's front door: 1024).
 """
 
 import itertools
@@ -19,10 +19,10 @@ _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 class GrpcClient(Client):
-    """A request is one message; both channels take turns."""
+    """A request is one message; channels take turns."""
 
-    def __init__(self, address: str, model: str, access: Access | None = None) -> None:
-        super().__init__(address, model, access)
+    def __init__(self, address: str, model: str, access: Access | None = None, connections: int | None = None) -> None:
+        super().__init__(address, model, access, connections)
         options: list[tuple[str, Any]] = [
             ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
@@ -46,7 +46,8 @@ class GrpcClient(Client):
                 "private_key": str(tls.key) if tls.key else None,
             }
         self._channels = [
-            triton.InferenceServerClient(address, channel_args=options, **secured) for _ in range(_CHANNELS)
+            triton.InferenceServerClient(address, channel_args=options, **secured)
+            for _ in range(self.connections or _CHANNELS)
         ]
         self._next_channel = itertools.cycle(self._channels)
         # Asked for by name, so that a model's optional outputs (raw logits) are not computed into the figures.

@@ -1,9 +1,11 @@
 """KServe v2 as JSON over keep-alive HTTP/1.1 with aiohttp, which is what a caller without Triton's library does.
 
 `tritonclient.http` would add a pool of fixed size and resend on a closed connection as often as the pool is large. A
-request takes an idle connection or opens a new one; there is no limit but the file descriptors.
+request takes an idle connection or opens a new one; there is no limit but the file descriptors. Where several are
+asked for, as many pools take turns, so that no connection is busier than the others.
 """
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -19,15 +21,18 @@ class HttpClient(Client):
 
     method = "infer"
 
-    def __init__(self, address: str, model: str, access: Access | None = None) -> None:
-        super().__init__(address, model, access)
+    def __init__(self, address: str, model: str, access: Access | None = None, connections: int | None = None) -> None:
+        super().__init__(address, model, access, connections)
         tls = self.access.tls
         self._url = f"{'https' if tls else 'http'}://{address}/v2/models/{model}/{self.method}"
         self._headers = {"Content-Type": "application/json", **self.access.headers}
         self._secured: dict[str, Any] = {"ssl": tls.context(), "server_hostname": tls.server_name} if tls else {}
         # Time limits are the caller's; a proxy named in the environment is not asked.
-        connections = aiohttp.TCPConnector(limit=0)
-        self._session = aiohttp.ClientSession(connector=connections, timeout=aiohttp.ClientTimeout(total=None))
+        self._sessions = [
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None))
+            for _ in range(self.connections or 1)
+        ]
+        self._next_session = itertools.cycle(self._sessions)
 
     def body(self, texts: Sequence[str]) -> Any:
         """The request's JSON."""
@@ -46,7 +51,7 @@ class HttpClient(Client):
     async def ask(self, texts: Sequence[str]) -> Answer:  # noqa: D102
         body = json.dumps(self.body(texts), ensure_ascii=False).encode()
         try:
-            async with self._session.post(
+            async with next(self._next_session).post(
                 self._url, data=body, headers=self._headers, allow_redirects=False, **self._secured
             ) as response:
                 received = await response.read()
@@ -66,7 +71,8 @@ class HttpClient(Client):
             raise unreadable(error) from error
 
     async def close(self) -> None:  # noqa: D102
-        await self._session.close()
+        for session in self._sessions:
+            await session.close()
 
 
 def _error_text(answer: bytes) -> str:

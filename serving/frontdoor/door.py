@@ -118,6 +118,8 @@ class FrontDoor:
     """How long an instance takes for one request while all are busy; None: not measured yet."""
     collector: Collector | None = None
     """Of traces."""
+    health_socket: Path | None = None
+    """Where the health paths are answered as well, for whoever watches this machine; a Unix socket."""
 
     @property
     def main(self) -> Backend:

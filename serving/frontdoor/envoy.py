@@ -23,6 +23,7 @@ from pathlib import Path
 from serving.frontdoor import admission, health, overload
 from serving.frontdoor.access_log import access_log
 from serving.frontdoor.admission import admission_filter, lua
+from serving.frontdoor.buckets import latency_buckets
 from serving.frontdoor.door import FrontDoor
 from serving.frontdoor.limits import body_filter, own_limits, protocol_limits, rate_filter
 from serving.frontdoor.replies import local_replies
@@ -44,9 +45,35 @@ def bootstrap(door: FrontDoor, directory: Path) -> Json:
         "layered_runtime": {"layers": [{"name": "fixed", "static_layer": {"re2.max_program_size.error_level": 1000}}]},
         # Histograms are merged when they are asked for, and not every five seconds only.
         "stats_flush_on_admin": True,
+        "stats_config": latency_buckets(door, LISTENER),
         "overload_manager": own_limits(door),
         "dynamic_resources": {"cds_config": watched(directory / "clusters.json")},
-        "static_resources": {"listeners": [_listener(door, directory)], "clusters": collector_clusters(door.collector)},
+        "static_resources": {"listeners": _listeners(door, directory), "clusters": collector_clusters(door.collector)},
+    }
+
+
+def _listeners(door: FrontDoor, directory: Path) -> list[Json]:
+    watching = [] if door.health_socket is None else [_health_listener(door.health_socket, directory)]
+    return [_listener(door, directory), *watching]
+
+
+def _health_listener(socket: Path, directory: Path) -> Json:
+    """The health paths alone, without TLS: a probe can't show a certificate, and its requests are nobody's traffic."""
+    manager = typed(
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="health",
+        http_filters=[
+            watched_filter(health.FILTER, health.FILTER_TYPE, directory / "health.json"),
+            extension("router", "extensions.filters.http.router.v3.Router"),
+        ],
+        route_config={"name": "health"},
+    )
+    return {
+        "name": "health",
+        "address": {"pipe": {"path": str(socket), "mode": 0o600}},
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
     }
 
 

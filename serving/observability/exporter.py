@@ -1,4 +1,4 @@
-"""The process that serves /metrics: `python -m serving.observability.exporter RUNTIME DESCRIPTOR`.
+"""The process that serves /metrics and /healthz: `python -m serving.observability.exporter RUNTIME DESCRIPTOR`.
 
 A process of its own, so that nothing that a scraper does can hold up the supervisor, which forks and must answer
 faults in a moment; the standard library alone, so that it is up in a tenth of a second and small. It inherits the
@@ -7,10 +7,13 @@ is replaced.
 
 Whom to ask is in the file `scrape.json` of the runtime directory, read at each scrape, as Tritons come and go:
 
-    {"tritons": [{"name": "stable", "port": 1234}], "envoy": "/…/envoy.sock"}
+    {"tritons": [{"name": "stable", "port": 1234}], "envoy": "/…/envoy.sock", "health": "/…/health.sock"}
 
 All are asked at the same time. One that doesn't answer within two seconds costs its part of the page and shows in
 `slipway_up`, never the rest.
+
+/healthz is what the front door says of itself, for probes that can't come in by the door: with mutual TLS a kubelet
+has no certificate to show.
 """
 
 import ctypes
@@ -34,6 +37,7 @@ from serving.unix_socket import UnixConnection
 from slipway import __version__
 
 SCRAPE = "scrape.json"
+HEALTH_PATH = "/healthz"
 
 _TIMEOUT_S = 2.0
 _CLIENT_TIMEOUT_S = 10.0
@@ -90,9 +94,27 @@ def sources(runtime: Path) -> list[Source]:
     return found
 
 
-def write_sources(runtime: Path, tritons: dict[str, int], envoy: Path) -> None:
-    """Say whom to ask: metrics port by name of the backend, and Envoy's admin socket."""
-    told = {"tritons": [{"name": name, "port": port} for name, port in tritons.items()], "envoy": str(envoy)}
+def is_healthy(runtime: Path) -> bool:
+    """Whether the front door says so; false while there is none."""
+    try:
+        told = json.loads((runtime / SCRAPE).read_text(encoding="utf-8"))
+        connection = UnixConnection(Path(told["health"]), _TIMEOUT_S)
+        try:
+            connection.request("GET", HEALTH_PATH)
+            return connection.getresponse().status == HTTPStatus.OK
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return False
+
+
+def write_sources(runtime: Path, tritons: dict[str, int], envoy: Path, health: Path) -> None:
+    """Say whom to ask: metrics port by name of the backend, Envoy's admin socket, and that of its health."""
+    told = {
+        "tritons": [{"name": name, "port": port} for name, port in tritons.items()],
+        "envoy": str(envoy),
+        "health": str(health),
+    }
     draft = runtime / f"{SCRAPE}.new"
     draft.write_text(json.dumps(told), encoding="utf-8")
     draft.replace(runtime / SCRAPE)
@@ -152,11 +174,16 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _CLIENT_TIMEOUT_S
 
     def do_GET(self) -> None:
-        """The page, or 404."""
-        if self.path.partition("?")[0] != "/metrics":
-            self._answer(HTTPStatus.NOT_FOUND, "text/plain", "there is /metrics\n")
+        """The page, the state of health (200 or 503), or 404."""
+        path, runtime = self.path.partition("?")[0], self.server.runtime
+        if path == "/metrics":
+            self._answer(HTTPStatus.OK, CONTENT_TYPE, collect(sources(runtime), self.server.scrapers))
+        elif path == HEALTH_PATH:
+            healthy = is_healthy(runtime)
+            status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
+            self._answer(status, "text/plain", "healthy\n" if healthy else "unhealthy\n")
         else:
-            self._answer(HTTPStatus.OK, CONTENT_TYPE, collect(sources(self.server.runtime), self.server.scrapers))
+            self._answer(HTTPStatus.NOT_FOUND, "text/plain", f"there are /metrics and {HEALTH_PATH}\n")
 
     do_HEAD = do_GET  # noqa: N815  # the name is http.server's
 

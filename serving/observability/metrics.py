@@ -130,11 +130,13 @@ class Metrics:
         about = "Tokens that were run: of texts, and those that only fill up rows."
         self._tokens = counter("slipway_tokens_total", about, kind="text")
         self._padding = counter("slipway_tokens_total", about, kind="padding")
-        about = "Texts by the label that they were given."
+        about = "Texts of callers by the label that they were given."
         self._predictions = {label: counter("slipway_predictions_total", about, label=label) for label in labels}
         about = "Requests that got no answer, by reason."
         self._refused = {reason: counter("slipway_refused_total", about, reason=reason) for reason in get_args(Refusal)}
-        self._confidence = histogram("slipway_confidence", "Probability of the label that was given.", SHARES)
+        self._confidence = histogram(
+            "slipway_confidence", "Probability of the label that a caller's text was given.", SHARES
+        )
         self._queue = histogram(
             "slipway_queue_seconds", "From the arrival at the front door to the start of the model's call.", SECONDS
         )
@@ -158,9 +160,10 @@ class Metrics:
             changes.append((self._rows, len(answered.texts)))
             changes.append((self._windows, sum(answered.windows)))
             changes.append((self._truncations, sum(answered.truncated)))
-            changes += [(self._predictions[label], 1) for label in answered.labels if label in self._predictions]
-            confidence += [min(1.0, float(score)) for score in answered.scores]
+            # What did not come through the front door is a health check, two a second: work, but nobody's text.
             if answered.request.arrived_s:
+                changes += [(self._predictions[label], 1) for label in answered.labels if label in self._predictions]
+                confidence += [min(1.0, float(score)) for score in answered.scores]
                 waited.append(batch.started_s - answered.request.arrived_s)
         changes += [(self._refused[reason], 1) for _, reason in batch.refused]
         changes += self._confidence.observe(confidence)

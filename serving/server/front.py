@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from serving.frontdoor import credentials
 from serving.frontdoor.clusters import cluster_name
@@ -24,6 +25,7 @@ from slipway.errors import ServingError
 
 _ACCESS_LOG_BYTES = 64 << 20
 _APPLIED_S = 5.0
+_FLUSH_S = 2.0
 _POLL_S = 0.02
 
 
@@ -174,15 +176,16 @@ class Front:
     def rotate_access_log(self) -> None:
         """Begin another file when this one is large; one older file is kept."""
         log = self._runtime.access_log
+        # It is not there where it goes to the standard output.
         with contextlib.suppress(*SILENT):
             if log.stat().st_size > _ACCESS_LOG_BYTES:
                 log.rename(log.with_suffix(".log.1"))
                 self.admin.reopen_logs()
 
     def end(self) -> None:
-        """Kill Envoy; doing it twice is harmless."""
+        """End Envoy, which writes what is left of its access log; doing it twice is harmless."""
         if self._process is not None:
-            self._process.end()
+            self._process.end(_FLUSH_S)
             self._process = None
 
     def _restart(self, what: str) -> None:
@@ -192,14 +195,16 @@ class Front:
         self._spawn()
 
     def _spawn(self) -> None:
-        # A killed Envoy leaves its socket's file, and another would not bind to it.
+        # A killed Envoy leaves its sockets' files, and another would not bind to them.
         self._runtime.admin_socket.unlink(missing_ok=True)
+        self._runtime.health_socket.unlink(missing_ok=True)
         options = {
             "-c": self._runtime.path / BOOTSTRAP,
             "--log-level": "warning",
             "--concurrency": self._plan.workers,
             # Every answer says that the connection ends, from the first moment of a drain on.
             "--drain-strategy": "immediate",
+            "--file-flush-interval-msec": 1000,
             "--drain-time-s": max(1, round(self._plan.grace_s)),
         }
         self._process = Process.spawn(
@@ -225,7 +230,8 @@ class Front:
             instances=main.instances,
             timeout_s=plan.timeout_s,
             admin_socket=self._runtime.admin_socket,
-            access_log=self._runtime.access_log,
+            access_log=Path(plan.access_log) if plan.access_log else self._runtime.access_log,
+            health_socket=self._runtime.health_socket,
             labels=tuple(plan.labels),
             auth=Auth.of(plan.auth) if plan.auth else None,
             tls=Tls.of(plan.tls) if plan.tls else None,

@@ -47,8 +47,12 @@ class Process:
         """Whether it has not ended."""
         return self._popen.poll() is None
 
-    def end(self) -> None:
-        """Kill it; doing it twice is harmless."""
+    def end(self, patience_s: float = 0.0) -> None:
+        """Kill it, after `patience_s` in which it may end by itself when told to; doing it twice is harmless."""
+        if patience_s:
+            self._popen.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(patience_s)
         self._popen.kill()
         self._popen.wait()
 

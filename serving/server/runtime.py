@@ -73,6 +73,11 @@ class Runtime:
         return self.path / "envoy.sock"
 
     @property
+    def health_socket(self) -> Path:
+        """Where the front door answers health paths to this machine."""
+        return self.path / "health.sock"
+
+    @property
     def access_log(self) -> Path:
         """One JSON line for each request."""
         return self.path / "access.log"

@@ -49,6 +49,8 @@ class Plan:
     observe: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     """The recipe's whole `serve` section, for versions that are promoted later."""
+    access_log: str = ""
+    """Where it goes; into the runtime directory if empty."""
     triton: str = ""
     """Directory of a Triton of one's own; empty for the wheel's."""
     target: "TargetName" = "cpu"

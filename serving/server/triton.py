@@ -78,6 +78,7 @@ class TritonServer:
         cls, installation: Installation, target: "TargetName", runtime: Runtime, model: str, version: int
     ) -> "TritonServer":
         """A server of what was staged as `version`, on three free ports of the loopback."""
+        http_port, grpc_port, metrics_port = free_ports(3)
         return cls(
             installation,
             target,
@@ -85,8 +86,10 @@ class TritonServer:
             f"{runtime.id}-{version}",
             version,
             model,
-            *free_ports(3),
-            admin_key=secrets.token_hex(16),
+            http_port,
+            grpc_port,
+            metrics_port,
+            secrets.token_hex(16),
         )
 
     def command(self, shared_memory_prefix: str) -> list[str]:

@@ -8,11 +8,11 @@ from slipway.recipe.capacity import CapacitySearch
 from slipway.recipe.chaos import ChaosEvent
 from slipway.recipe.comparison import Compare
 from slipway.recipe.frontdoor import Auth, Limits, Tls
-from slipway.recipe.loading import load_recipe, recipe_schema
+from slipway.recipe.loading import load_recipe, load_settings, recipe_schema
 from slipway.recipe.loadtest import LoadTest, Slo
 from slipway.recipe.observability import Capture, Observe
 from slipway.recipe.rollout import Rollout
-from slipway.recipe.sections import Base, Data, Export, Recipe, Split, Train
+from slipway.recipe.sections import Base, Data, Export, Recipe, Settings, Split, Train
 from slipway.recipe.serve import Serve
 
 __all__ = [
@@ -30,10 +30,12 @@ __all__ = [
     "Recipe",
     "Rollout",
     "Serve",
+    "Settings",
     "Slo",
     "Split",
     "Tls",
     "Train",
     "load_recipe",
+    "load_settings",
     "recipe_schema",
 ]

@@ -13,9 +13,10 @@ _Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 class Auth(Section):
     """Who may call. Files may change while the endpoint runs; relative ones are taken from the recipe's folder."""
 
-    keyless: Literal["loopback", "never"] = "loopback"
-    """If there are neither keys nor tokens: `loopback` lets in whoever is on this machine, `never` refuses to start. An
-    address that others can reach is never served without credentials."""
+    keyless: Literal["loopback", "never"] | None = None
+    """If there are neither keys nor tokens: `loopback` lets in whoever is on this machine, `never` refuses to start;
+    left out, `slipway serve` has to be told by `--keyless`. An address that others can reach is never served without
+    credentials."""
     keys: _File | None = None
     """File of API keys, made by `slipway keys new`; it holds their hashes and scopes."""
     jwks: _File | None = None

@@ -20,9 +20,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from slipway.errors import RecipeError
-from slipway.recipe.sections import Recipe
+from slipway.recipe.sections import Recipe, Settings
 
 Path_ = tuple[str | int, ...]
+_Kind = typing.TypeVar("_Kind", bound=BaseModel)
 
 _TAGS = ("process", "mix")
 """Fields that say which kind of section it is."""
@@ -36,6 +37,22 @@ def load_recipe(file: Path) -> Recipe:
 
     Raises `RecipeError` that lists every problem, a line each.
     """
+    node, values = _read(file)
+    return _validated(Recipe, file, node, values)
+
+
+def load_settings(file: Path) -> Recipe | Settings:
+    """The recipe at `file`, or what it says about the later stages if it says nothing of name, base and data.
+
+    Raises `RecipeError` as `load_recipe` does.
+    """
+    node, values = _read(file)
+    if set(values) <= set(Settings.model_fields):
+        return _validated(Settings, file, node, values)
+    return _validated(Recipe, file, node, values)
+
+
+def _read(file: Path) -> tuple[yaml.Node | None, dict[str, Any]]:
     node = _compose(file)
     try:
         values = _Loader.values(node)
@@ -45,9 +62,13 @@ def load_recipe(file: Path) -> Recipe:
         raise RecipeError(f"{file}: a recipe is a mapping of fields such as name, base and data.")
     _anchor_files(values, file.parent)
     _anchor_capture(values, file.parent)
+    return node, values
+
+
+def _validated(kind: type[_Kind], file: Path, node: yaml.Node | None, values: dict[str, Any]) -> _Kind:
     try:
         # JSON mode: YAML has no tuples, so that lists must be taken for them even where types are strict.
-        return Recipe.model_validate_json(json.dumps(values, default=str))
+        return kind.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         problems = [_explain(file, node, problem) for problem in error.errors()]
         raise RecipeError("\n".join(dict.fromkeys(problems))) from error

@@ -72,6 +72,9 @@ class LoadTest(Section):
     """A mix of texts by name, or a section that begins with `mix: NAME`, see below."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that share the load; one is good for some hundred requests/s."""
+    connections: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Each worker spreads a protocol's requests over so many, as few as can be unless told: where connections are
+    balanced and not requests (a Kubernetes Service), few of them load few of the replicas."""
     seed: int = 0
     """Of the schedule, the order of texts and the choice of protocols."""
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0

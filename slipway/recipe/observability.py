@@ -55,6 +55,9 @@ class Observe(Section):
     """0 takes a free one, which is printed at the start."""
     logs: Literal["text", "json"] = "text"
     """`text`: sentences for people; `json`: one object a line, for a log collector."""
+    access_log: Literal["file", "stdout"] = "file"
+    """One JSON object for each request: into a file of the endpoint's, two of 64 MB at most, or to the standard output,
+    where a container's logs are collected."""
     otlp: Annotated[str, AfterValidator(_otlp)] | None = None
     """Base address of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318; no traces without."""
     trace_sample: Annotated[float, Field(ge=0, le=1)] = 0.01

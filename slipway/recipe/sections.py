@@ -223,6 +223,14 @@ class Export(Section):
         return self.budget
 
 
+class Settings(Section):
+    """How the later stages work, for a machine that has only their input: a recipe without what training needs."""
+
+    export: Export = Export()
+    serve: Serve = Serve()
+    loadtest: LoadTest = LoadTest()
+
+
 class Recipe(Section):
     """Everything about a run."""
 

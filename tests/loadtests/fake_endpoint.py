@@ -1,10 +1,10 @@
 """An endpoint with real sockets and made-up answers: KServe v2 over gRPC and HTTP on one port, as Envoy offers it.
 
-The text decides what happens, so a test says what it wants by what it sends: `!wrong`, `!error`, `!hang`, `!die`, and
-`!stall N` (nobody, on either protocol, is answered for N seconds; then everybody at once), and `!version 2` (answered
-by version 2 of the model, which calls it `LABELS[0]`). Any other text is labelled `label_of(text)`. It runs in a
-process of its own: `with fake_endpoint() as address`. With an API key it answers nobody else, with a certificate it
-speaks TLS.
+The text decides what happens, so a test says what it wants by what it sends: `!wrong`, `!error`, `!hang`, `!die`,
+`!after N` (answered N ms later), `!stall N` (nobody, on either protocol, is answered for N seconds; then everybody at
+once), and `!version 2` (answered by version 2 of the model, which calls it `LABELS[0]`). Any other text is labelled
+`label_of(text)`. It runs in a process of its own: `with fake_endpoint() as address`. With an API key it answers nobody
+else, with a certificate it speaks TLS.
 """
 
 import argparse
@@ -37,14 +37,15 @@ def fake_endpoint(
     workers: int = 1000,
     api_key: str = "",
     certificate: Path | None = None,
+    log: Path | None = None,
 ) -> Iterator[str]:
     """Run an endpoint for `model`; yields `host:port`. Each request takes one of `workers` for `delay_ms`.
 
-    `certificate` is a PEM file with the key in it.
+    `certificate` is a PEM file with the key in it. Each text that comes in is a line of JSON in `log`.
     """
     command = [sys.executable, "-m", "tests.loadtests.fake_endpoint", "--model", model]
     command += ["--delay-ms", str(delay_ms), "--workers", str(workers), "--api-key", api_key]
-    command += ["--certificate", str(certificate or "")]
+    command += ["--certificate", str(certificate or ""), "--log", str(log or os.devnull)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -54,8 +55,9 @@ def fake_endpoint(
 
 
 class _Model:
-    def __init__(self, name: str, delay_ms: float, workers: int, api_key: str) -> None:
+    def __init__(self, name: str, delay_ms: float, workers: int, api_key: str, log: str) -> None:
         self.name = name
+        self._log = Path(log).open("a", buffering=1, encoding="utf-8")  # noqa: SIM115  (for as long as the process)
         self.api_key = api_key
         self._delay_s = delay_ms / 1000
         self._workers = asyncio.Semaphore(workers)
@@ -68,6 +70,9 @@ class _Model:
         return [await self.answer(text) for text in texts], version
 
     async def answer(self, text: str) -> str:
+        self._log.write(json.dumps(text) + "\n")
+        if text.startswith("!after"):
+            await asyncio.sleep(float(text.split()[1]) / 1000)
         if text.startswith("!hang"):
             await asyncio.sleep(3600)
         if text.startswith("!die"):
@@ -198,7 +203,7 @@ async def _main(model: _Model, certificate: str) -> None:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    model = _Model(arguments.model, arguments.delay_ms, arguments.workers, arguments.api_key)
+    model = _Model(arguments.model, arguments.delay_ms, arguments.workers, arguments.api_key, arguments.log)
     await _main(model, arguments.certificate)
 
 
@@ -209,5 +214,6 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--api-key", default="")
     parser.add_argument("--certificate", default="")
+    parser.add_argument("--log", default=os.devnull)
     arguments = parser.parse_args()
     asyncio.run(_serve(arguments))

@@ -18,10 +18,20 @@ from loadtests.exchange import End
 from loadtests.measured import of_file
 from loadtests.plan import draw_plan, plan_chunks
 from loadtests.protocols import Answer, Client
-from loadtests.samples import SCHEMA, STARTED, UNSENT, Recorder, merge_shares, read_samples, share_file
+from loadtests.samples import (
+    SCHEMA,
+    STARTED,
+    UNSENT,
+    Recorder,
+    merge_shares,
+    read_samples,
+    require_all,
+    share_file,
+)
 from loadtests.slo import judge
 from loadtests.texts import Texts
 from loadtests.validity import why_invalid
+from slipway.errors import LoadTestError
 from slipway.recipe import LoadTest
 from slipway.verdict import Generator
 from tests.loadtests.test_validity import WELL
@@ -207,3 +217,48 @@ def test_a_page_says_which_version_answered(tmp_path: Path) -> None:
     table: pa.Table = read_samples(tmp_path / "samples.parquet")
     assert table["version"].to_pylist() == ["1", "2"] * 50
     np.testing.assert_allclose(table["latency_ms"], 10.0)
+
+
+def _planned(section: LoadTest, texts: int) -> pa.Table:
+    """Samples of a run in which all went well, as far as `require_all` looks."""
+    plan = draw_plan(section, texts)
+    return pa.table({"scheduled_s": plan.scheduled_s, "text_index": plan.text_index})
+
+
+@pytest.mark.parametrize("rate", [3.0, 900.0])
+def test_samples_of_the_whole_plan_pass(tmp_path: Path, rate: float) -> None:
+    # At the higher rate the plan is of several chunks, and the file of other row groups.
+    section = LoadTest(rate=rate, duration_s=20.0)
+    pq.write_table(_planned(section, 7), tmp_path / "samples.parquet", row_group_size=5000)
+    require_all(tmp_path / "samples.parquet", section, 7)
+
+
+def test_a_request_that_is_missing_or_double_or_another_is_seen(tmp_path: Path) -> None:
+    section = LoadTest(rate=900.0, duration_s=20.0)
+    whole = _planned(section, 7)
+    last = whole.num_rows - 1
+    double = pa.concat_tables([whole.slice(0, 9001), whole.slice(9000)])
+    texts = whole["text_index"].to_numpy().copy()
+    texts[9000] = (texts[9000] + 1) % 7
+    for table in (
+        pa.concat_tables([whole.slice(0, 9000), whole.slice(9001)]),
+        whole.slice(0, last),
+        double,
+        pa.concat_tables([whole, whole.slice(last)]),
+        whole.set_column(1, "text_index", pa.array(texts)),
+        _planned(section.model_copy(update={"seed": 1}), 7),
+    ):
+        pq.write_table(table, tmp_path / "samples.parquet")
+        with pytest.raises(LoadTestError, match="not the requests of the plan"):
+            require_all(tmp_path / "samples.parquet", section, 7)
+    require_all(tmp_path / "samples.parquet", section.model_copy(update={"loop": "closed"}), 7)
+
+
+def test_the_start_of_merged_shares_is_by_the_clock_of_whoever_merges(tmp_path: Path) -> None:
+    samples = tmp_path / "samples.parquet"
+    for worker in range(2):
+        schema = SCHEMA.with_metadata({STARTED: "123456.0"})
+        pq.write_table(pa.Table.from_pylist([], schema=schema), share_file(samples, worker))
+    merge_shares(samples, 2, 7.5)
+    metadata = read_samples(samples).schema.metadata
+    assert {key: metadata[key] for key in metadata if key == STARTED.encode()} == {STARTED.encode(): b"7.5"}

@@ -40,6 +40,9 @@ def test_a_generator_that_does_well_is_believed() -> None:
         ({"suspended_s": 40.0}, r"machine was suspended for 40\.0 s"),
         ({"exhausted": 3}, "3 requests failed because this machine ran out of sockets"),
         ({"unsent": 12}, "never sent 12 requests"),
+        ({"host": "pod-1", "longest_stall_ms": 2500.0}, r"The load generator on pod-1 stood still"),
+        ({"host": "pod-1", "start_error_ms": 30.0}, r"pod-1 may have begun 30 ms apart from the others"),
+        ({"host": "pod-1", "clock_drift_ms": 2000.0}, r"clock of pod-1 ran away from the master's by 2\.0 s"),
     ],
 )
 def test_one_generator_that_does_not_spoils_the_run(ill: dict[str, float], reason: str) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.observability.exporter import Exporter, collect, sources, write_sources
+from serving.observability.exporter import Exporter, collect, is_healthy, sources, write_sources
 from serving.observability.exposition import Page
 from serving.server.triton import free_ports
 from tests.serving.conftest import eventually
@@ -125,13 +125,21 @@ def triton_page() -> Iterator[int]:
 
 def test_a_dead_part_costs_its_series_only_and_is_told(triton_page: int, tmp_path: Path) -> None:
     [nobody] = free_ports(1)
-    write_sources(tmp_path, {"stable": triton_page, "candidate": nobody}, tmp_path / "envoy.sock")
+    tritons = {"stable": triton_page, "candidate": nobody}
+    write_sources(tmp_path, tritons, tmp_path / "envoy.sock", tmp_path / "health.sock")
     with ThreadPoolExecutor(4) as pool:
         text = collect(sources(tmp_path), pool)
     assert 'nv_inference_count{backend="stable",model="tiny",version="1"} 5' in text
     assert 'slipway_up{component="triton",backend="stable"} 1' in text
     assert 'slipway_up{component="triton",backend="candidate"} 0' in text
     assert 'slipway_up{component="envoy"} 0' in text
+
+
+@pytest.mark.parametrize("written", [None, "", "[1]", "{}", '{"health": "health.sock"}'])
+def test_an_endpoint_whose_front_door_is_silent_is_not_healthy(written: str | None, tmp_path: Path) -> None:
+    if written is not None:
+        (tmp_path / "scrape.json").write_text(written, encoding="utf-8")
+    assert not is_healthy(tmp_path)
 
 
 @pytest.mark.parametrize("written", [None, "", "[1]", '{"tritons": [{}]}'])

@@ -10,9 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from serving.observability.logs import Relay, log_json
+from serving.protocol import inference_body
+from serving.server.triton import free_ports
 from slipway.bundle import Bundle
 from slipway.progress import complain, say
 from tests.serving.conftest import eventually
@@ -23,7 +26,7 @@ RECIPE = """
 name: tiny
 base: {{model: "file:base"}}
 data: {{source: "file:data.csv"}}
-serve: {{port: {port}, observe: {{logs: json}}}}
+serve: {{port: {port}, auth: {{keyless: loopback}}, observe: {{logs: json}}}}
 """
 
 Lines = Callable[[], list[dict[str, str]]]
@@ -114,3 +117,25 @@ def test_an_endpoint_says_everything_as_json_and_so_does_its_failure(bundle: Bun
     assert any("Started Metrics Service" in line["message"] for line in served)
     assert failed == 1
     assert (refused[-1]["level"], "in use" in refused[-1]["message"]) == ("ERROR", True)
+
+
+@pytest.mark.integration
+def test_the_access_log_can_go_to_the_standard_output(bundle: Bundle, tmp_path: Path) -> None:
+    [port] = free_ports(1)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"serve: {{port: {port}, auth: {{keyless: loopback}}, observe: {{access_log: stdout}}}}", encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "slipway", "serve", str(bundle.path), "--recipe", str(recipe)]
+    command += ["--repository", str(tmp_path / "repository")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        assert any("is served at" in line for line in process.stderr)
+        url = f"http://127.0.0.1:{port}/v2/models/tiny/infer"
+        assert httpx.post(url, json=inference_body("good"), timeout=30).status_code == 200
+    finally:
+        process.send_signal(signal.SIGINT)
+        written, _ = process.communicate(timeout=60)
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert (lines[-1]["route"], lines[-1]["status"]) == ("infer", 200)

@@ -117,7 +117,7 @@ def test_an_artifact_that_was_altered(exported_bundle: Artifact, tmp_path: Path)
     shutil.copytree(exported_bundle.path, copy)
     (copy / "bundle.json").write_text((copy / "bundle.json").read_text().replace("good", "bad "))
     assert_one_line(slipway("show", copy), "bundle.json has changed")
-    assert_one_line(slipway("serve", copy, "--port", 0), "bundle.json has changed")
+    assert_one_line(slipway("serve", copy, "--keyless", "--port", 0), "bundle.json has changed")
     assert_one_line(slipway("loadtest", copy), "bundle.json has changed")
 
 
@@ -194,7 +194,7 @@ def test_a_background_job_of_a_script_can_be_interrupted(exported_bundle: Artifa
     # A shell without job control starts background jobs with SIGINT ignored.
     script = f"""
         cd {tmp_path}
-        {sys.executable} -m slipway serve {exported_bundle.path} --port 0 --repository repository > curl &
+        {sys.executable} -m slipway serve {exported_bundle.path} --port 0 --keyless --repository repository > curl &
         until [ -s curl ] || ! kill -0 $!; do :; done
         kill -INT $!
         wait $!

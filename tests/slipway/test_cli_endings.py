@@ -14,7 +14,7 @@ from slipway.errors import GateError, SlipwayError
 
 pytestmark = pytest.mark.unit
 
-STAGES = ("slipway", "training", "export", "serving", "loadtests", "autoscaling")
+STAGES = ("slipway", "training", "export", "serving", "loadtests", "autoscaling", "deployment")
 ALWAYS_INSTALLED = {
     "click", "httpx", "numpy", "packaging", "pyarrow", "pydantic", "pydantic_core", "rich", "tenacity", "yaml",
 }  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from slipway.errors import RecipeError
-from slipway.recipe import Recipe, load_recipe, recipe_schema
+from slipway.recipe import LoadTest, Recipe, load_recipe, load_settings, recipe_schema
 from slipway.recipe.reference import reference_page
 
 pytestmark = pytest.mark.unit
@@ -165,3 +165,25 @@ def test_a_change_of_one_section_changes_only_the_stages_that_read_it(tmp_path: 
 def test_the_page_about_recipes_is_what_the_models_say() -> None:
     page = Path(__file__).parents[2] / "docs" / "recipe.md"
     assert page.read_text(encoding="utf-8") == reference_page(), "python -m slipway.recipe.reference > docs/recipe.md"
+
+
+def test_a_machine_that_only_serves_needs_no_base_and_no_data(tmp_path: Path) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text("serve: {port: 9000, observe: {logs: json}}\n", encoding="utf-8")
+    settings = load_settings(file)
+    assert (settings.serve.port, settings.serve.observe.logs) == (9000, "json")
+    assert settings.loadtest == LoadTest()
+
+
+def test_settings_that_say_more_must_be_a_whole_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text("name: reviews\nserve: {port: 9000}\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match="base"):
+        load_settings(file)
+
+
+def test_a_wrong_word_in_settings_is_named_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "serve.yaml"
+    file.write_text("serve:\n  prot: 9000\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"serve\.yaml:2: serve\.prot: .*port"):
+        load_settings(file)

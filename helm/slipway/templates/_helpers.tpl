@@ -89,3 +89,30 @@ runAsNonRoot: true
 capabilities:
   drop: [ALL]
 {{- end -}}
+
+{{- define "slipway.tlsSecret" -}}
+{{- .Values.tls.secretName | default (printf "%s-tls" (include "slipway.fullname" .)) -}}
+{{- end -}}
+
+{{/*
+What the secrets that the pods mount hold now, so that an upgrade after a change rolls them. Where no cluster can be
+asked (helm template, GitOps), only their names count. Keys and certificates are read again without that.
+*/}}
+{{- define "slipway.secretsChecksum" -}}
+{{- $found := dict -}}
+{{- $names := list .Values.auth.apiKeys.existingSecret .Values.auth.jwt.existingSecret .Values.tls.clientCaSecret .Values.model.source.objectStore.existingSecret -}}
+{{- if ne .Values.tls.type "none" -}}
+{{- $names = append $names (include "slipway.tlsSecret" .) -}}
+{{- end -}}
+{{- range $name := compact $names -}}
+{{- $secret := lookup "v1" "Secret" $.Release.Namespace $name | default dict -}}
+{{- $_ := set $found $name (get $secret "data" | default dict) -}}
+{{- end -}}
+{{- toJson $found | sha256sum -}}
+{{- end -}}
+
+{{/* Port of a URL. */}}
+{{- define "slipway.port" -}}
+{{- $parsed := urlParse . -}}
+{{- regexFind ":[0-9]+$" $parsed.host | trimPrefix ":" | default (ternary "80" "443" (eq $parsed.scheme "http")) -}}
+{{- end -}}

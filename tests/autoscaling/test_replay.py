@@ -1,0 +1,129 @@
+"""Decisions that were recorded, decided again from the manifest and from what the controller saw."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from autoscaling.replay import Scaler, milli, replay
+from slipway.cli import cli
+from slipway.errors import SlipwayError
+
+pytestmark = [pytest.mark.unit]
+
+PODS = {
+    "type": "Pods",
+    "pods": {"metric": {"name": "in_flight"}, "target": {"type": "AverageValue", "averageValue": "4"}},
+}
+
+
+def manifest(folder: Path, *metrics: dict[str, Any], **spec: Any) -> Path:
+    file = folder / "hpa.yaml"
+    whole = {"minReplicas": 2, "maxReplicas": 10, "metrics": list(metrics or [PODS]), "behavior": {}, **spec}
+    file.write_text(
+        yaml.safe_dump_all([{"kind": "Service"}, {"kind": "HorizontalPodAutoscaler", "spec": whole}]), encoding="utf-8"
+    )
+    return file
+
+
+def trace(folder: Path, *rows: dict[str, Any]) -> Path:
+    file = folder / "trace.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def decided(hpa: Path, rows: Path) -> list[int]:
+    return [step.wanted for step in replay(Scaler.read(hpa), rows)]
+
+
+def test_a_trace_may_be_no_more_than_averages(tmp_path: Path) -> None:
+    rows = [{"at": 15 * step, "metrics": {"in_flight": value}} for step, value in enumerate([4, 8, 8, "4200m", 1])]
+    # 2 pods at 8 of 4: 4; 4 at 8: 8; 4.2 is within the tolerance; down only after five minutes.
+    assert decided(manifest(tmp_path), trace(tmp_path, *rows)) == [2, 4, 8, 8, 8]
+
+
+def test_what_the_workload_was_set_to_goes_before_what_was_decided(tmp_path: Path) -> None:
+    rows = [
+        {"at": 0, "replicas": 3, "metrics": {"in_flight": 8}},
+        {"at": 15, "replicas": 3, "metrics": {"in_flight": 4}},
+    ]
+    # The second line asks for 3 of 3, and 6 was recommended a moment ago.
+    assert decided(manifest(tmp_path), trace(tmp_path, *rows)) == [6, 3]
+
+
+def test_pods_without_a_metric_and_pending_pods_count_as_the_controller_counts_them(tmp_path: Path) -> None:
+    pods = [{"name": "a"}, {"name": "b"}, {"name": "c", "running": False, "ready": False}]
+    rows = [
+        {"at": 0, "replicas": 3, "pods": pods, "metrics": {"in_flight": {"a": 12, "b": None}}},
+        {"at": 15, "replicas": 3, "pods": pods, "metrics": {}},
+    ]
+    # b is missing and c pending: both idle when scaling up, so the average is 4, and nothing changes.
+    assert decided(manifest(tmp_path), trace(tmp_path, *rows)) == [3, 3]
+
+
+def test_a_total_and_a_utilization_are_read_as_such(tmp_path: Path) -> None:
+    total = {
+        "type": "External",
+        "external": {"metric": {"name": "rate"}, "target": {"type": "AverageValue", "averageValue": "100"}},
+    }
+    cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}
+    rows = [{"at": 0, "replicas": 2, "metrics": {"rate": 310}}]
+    assert decided(manifest(tmp_path, total), trace(tmp_path, *rows)) == [4]
+    rows = [{"at": 1000, "replicas": 2, "requests": "2", "metrics": {"cpu": {"pod-0": "1900m", "pod-1": "1700m"}}}]
+    assert decided(manifest(tmp_path, cpu), trace(tmp_path, *rows)) == [4]
+
+
+def test_recorded_decisions_are_compared(tmp_path: Path) -> None:
+    hpa = manifest(tmp_path)
+    rows = [{"at": 0, "metrics": {"in_flight": 8}, "desired": 4}, {"at": 15, "metrics": {"in_flight": 4}, "desired": 5}]
+    command = ["deploy", "replay", str(hpa), str(trace(tmp_path, *rows))]
+    result = CliRunner().invoke(cli, command, standalone_mode=False)
+    assert result.return_value == 2, result.output
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(line["desired"], line["recorded"]) for line in lines] == [(4, 4), (4, 5)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON lines"),
+        ("[]", "line 1: an object"),
+        ('{"metrics": {}}', "line 1: .*at"),
+        ('{"at": 5}\n{"at": 4}', "line 2: .*goes back"),
+        ('{"at": 0, "metrics": {"in_flight": "many"}}', "line 1: .*no quantity"),
+        ('{"at": 0, "metrics": 7}', "line 1"),
+    ],
+)
+def test_a_line_that_can_not_be_read_is_named(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "trace.jsonl"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SlipwayError, match=message):
+        list(replay(Scaler.read(manifest(tmp_path)), file))
+
+
+@pytest.mark.parametrize("text", ["", "kind: Deployment", "kind: HorizontalPodAutoscaler", "{", "[1, 2]"])
+def test_a_file_without_an_autoscaler_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "hpa.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SlipwayError, match=r"hpa\.yaml"):
+        Scaler.read(file)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "expected"),
+    [
+        (3, 3000),
+        ("3", 3000),
+        (2.5, 2500),
+        ("1400m", 1400),
+        ("2k", 2_000_000),
+        ("1Ki", 1_024_000),
+        ("100u", 1),
+        ("1e3", 10**6),
+    ],
+)
+def test_quantities_are_thousandths(quantity: Any, expected: int) -> None:
+    assert milli(quantity) == expected
