@@ -78,14 +78,14 @@ def wheels() -> Path:
 def build(engine: Engine, debian: dict[str, str], wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """Build an image by the name of its folder; returns its digest."""
     configuration = tmp_path_factory.mktemp("pip") / "pip.conf"
-    configuration.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+    configuration.write_text("[global]\nno-index = true\nfind-links = /mnt\n")
 
     def build(name: str) -> str:
         return engine.build(
             REPOSITORY / "images" / name / "Containerfile",
             f"localhost/{name}",
             f"--secret=id=pip.conf,src={configuration}",
-            f"--volume={wheels}:/wheels:ro",
+            f"--volume={wheels}:/mnt:ro",
             arguments=debian,
         )
 
