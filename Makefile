@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format check lock clean
+.PHONY: help setup demo test lint format check lock lock-images clean
 
 help: ## Say what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/'
 
 setup: $(VENV)/.ready ## Set up .venv with everything
 
@@ -33,11 +33,12 @@ test: setup ## All tests
 	$(BIN)/pytest tests/export tests/training
 	$(BIN)/pytest $(SERVERS) || $(BIN)/pytest $(SERVERS) --last-failed --last-failed-no-failures=none
 
-lint: setup ## Style, types and the import rule
+lint: setup ## Style, types, the import rule, the images' Containerfiles
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint images/*/Containerfile
 
 check: lint test ## What CI runs
 
@@ -48,6 +49,18 @@ format: setup ## Rewrite the code in the house style
 lock: ## Write constraints.txt from the versions in .venv
 	$(BIN)/pip freeze --exclude-editable --exclude pip --exclude setuptools --exclude wheel \
 	  | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > constraints.txt
+
+# What an image installs, at the versions of constraints.txt and with the digest of every wheel.
+PIN := $(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-platform x86_64-manylinux_2_28
+PINNED := images/requirements
+lock-images: setup ## Write images/requirements/*.txt
+	$(BIN)/pip install --quiet uv
+	$(PIN) --python-version 3.11 -c constraints.txt pyproject.toml --extra serve --extra otel -o $(PINNED)/serve-cpu.txt
+	$(PIN) --python-version 3.11 -c constraints.txt pyproject.toml --extra serve --extra otel --extra privacy \
+	  -o $(PINNED)/serve-cpu-privacy.txt
+	$(PIN) --python-version 3.12 -c constraints.txt pyproject.toml --extra serve-gpu --extra otel -o $(PINNED)/serve-gpu.txt
+	$(PIN) --python-version 3.11 -c constraints.txt pyproject.toml --extra loadtest --extra report -o $(PINNED)/loadtest.txt
+	$(PIN) --python-version 3.11 -c constraints.txt $(PINNED)/build.in -o $(PINNED)/build.txt
 
 clean: ## Remove .venv, caches and runs
 	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

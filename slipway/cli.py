@@ -107,6 +107,7 @@ def export(checkpoint: Path, recipe: Path | None, out: Path | None, force: bool,
 @cli.command()
 @click.argument("bundle", type=FOLDER)
 @click.option("--recipe", type=FOLDER, help="Take the settings of its serve section.")
+@click.option("--target", type=click.Choice(["cpu", "gpu"]), help="Which of its models; gpu needs SLIPWAY_TRITON.")
 @click.option("--host", help="Address to listen on; 127.0.0.1 unless told.")
 @click.option("--port", type=int, help="Port for HTTP and gRPC; 8080 unless told, 0 takes a free one.")
 @click.option("--instances", type=int, help="Copies of the model.")
