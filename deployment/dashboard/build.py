@@ -1,5 +1,6 @@
 """Rows → Grafana's JSON."""
 
+import itertools
 import json
 
 from grafana_foundation_sdk.builders import common, prometheus, stat, timeseries
@@ -23,7 +24,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
-from deployment.dashboard.rows import Panel, Row, rows
+from deployment.dashboard.rows import Panel, rows
 
 _SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 _HEIGHT = 8
@@ -49,11 +50,12 @@ def dashboard_json() -> str:
             )
         )
     )
-    number = 0
+    ids = itertools.count(1)
     for row in rows():
-        number += 1
-        board.with_row(_row(row, number))
-        number += len(row.panels)
+        # Panels follow their row; inside it Grafana shows them only after it was folded.
+        board.with_row(RowBuilder(row.title).id(next(ids)))
+        for panel in row.panels:
+            board.with_panel(_panel(panel).id(next(ids)))
     return json.dumps(board.build(), cls=JSONEncoder, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -66,13 +68,6 @@ def _variable(name: str, label: str, query: str) -> QueryVariable:
         .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(VariableSort.ALPHABETICAL_ASC)
     )
-
-
-def _row(row: Row, number: int) -> RowBuilder:
-    built = RowBuilder(row.title).id(number)
-    for offset, panel in enumerate(row.panels, 1):
-        built.with_panel(_panel(panel).id(number + offset))
-    return built
 
 
 def _panel(panel: Panel) -> timeseries.Panel | stat.Panel:

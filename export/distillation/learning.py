@@ -240,7 +240,7 @@ class _Run:
                     self._consider()
                     evaluated_s += self.evaluation_s
                 self.seconds = before + self.clock() - began
-                advance((self.fraction - fraction) * self.planned, note=f"loss {loss:.3f}")
+                advance((self.fraction - fraction) * self.planned, note="" if math.isnan(loss) else f"loss {loss:.3f}")
                 if interrupted.is_set():
                     self._snapshot().write(state, identity)
                     say(f"Stopped at step {self.step} of {self.planned}; the same command goes on from there")

@@ -78,9 +78,12 @@ class Capture:
         self._writer.start()
 
     def executed(self, batch: Executed) -> None:
-        """Choose among the answered requests; a request's rows stay together."""
+        """Choose among what came through the front door and was answered; a request's rows stay together.
+
+        The others are health checks: two a second, always of the same text.
+        """
         for answered in batch.answered:
-            if self._sample() < self._rate:
+            if answered.request.arrived_s and self._sample() < self._rate:
                 for row in _rows(answered, batch.ended_s):
                     try:
                         self._queue.put_nowait(row)

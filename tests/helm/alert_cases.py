@@ -202,6 +202,15 @@ def replicas() -> Iterator[Case]:
     yield hpa(False, 3, 3, 3, "fixed to 3")
     yield hpa(False, 20, 20, 2, "another release", prefix="other-")
 
+    blind = "SlipwayAutoscalerBlind"
+    inactive = f'condition="ScalingActive",status="false",{HPA.format("")}'
+    condition = f"kube_horizontalpodautoscaler_status_condition{{{inactive}}}"
+    asked = f"kube_deployment_spec_replicas{{{DEPLOYMENT}}}"
+    yield Case(blind, True, {condition: stays(1), asked: stays(3)}, "30m", because="no metrics")
+    yield Case(blind, False, {condition: "1x5 0x60", asked: stays(3)}, "30m", because="metrics after five minutes")
+    # There is nothing to compute, and Kubernetes calls it inactive.
+    yield Case(blind, False, {condition: stays(1), asked: stays(0)}, "30m", because="scaled to 0")
+
     def deployment(asked: str, ready: str) -> dict[str, str]:
         return {
             f"kube_deployment_spec_replicas{{{DEPLOYMENT}}}": asked,

@@ -107,8 +107,9 @@ def test_the_command_line_takes_every_command(rendered: Rendered) -> None:
     assert set(found) == {"run-master", "run-worker", "capacity-master", "capacity-worker", "test"}
     for role, pod in found.items():
         command = container(pod)
-        assert command["command"] == ["slipway", "loadtest"]
-        name, *arguments = command["args"]
+        assert "command" not in command, "the image's entry point has an init"
+        group, name, *arguments = command["args"]
+        assert group == "loadtest"
         taken = loadtest.commands[name].make_context(name, arguments).params
         assert taken["allow_remote"] is True
         assert taken["wait_s"] == 600
@@ -299,7 +300,7 @@ def test_masters_have_the_bundle_and_workers_need_none(
             assert "model" not in volumes
             assert "initContainers" not in pod["spec"]
             continue
-        assert container(pod)["args"][1] == model
+        assert container(pod)["args"][2] == model
         assert "model" in volumes
         assert {"/models"} == {m["mountPath"] for m in container(pod)["volumeMounts"] if m["name"] == "model"}
         made = pod["spec"].get("initContainers", [])
@@ -402,7 +403,7 @@ class _Cluster:
         secrets = {each["name"]: "s3cret" for each in command["env"] if "secretKeyRef" in each.get("valueFrom", {})}
         plain = {each["name"]: each["value"] for each in command["env"] if "value" in each}
         process = subprocess.Popen(
-            [sys.executable, "-m", "slipway", *command["command"][1:], *arguments, *more],
+            [sys.executable, "-m", "slipway", *arguments, *more],
             env={"PATH": os.environ["PATH"], **plain, **secrets},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

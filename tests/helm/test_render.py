@@ -241,12 +241,12 @@ def test_no_secret_is_written(render: Render) -> None:
 def test_a_store_is_fetched_from_by_digest_and_may_be_reached(render: Render) -> None:
     manifests = render(source("s3"))
     [fetch] = pod(manifests)["initContainers"]
-    assert fetch["command"] + fetch["args"] == [
-        "slipway", "fetch", "s3://models/reviews/bundle", "/models/artifact", "--digest", DIGEST,
+    assert fetch["args"] == [
+        "fetch", "s3://models/reviews/bundle", "/models/artifact", "--digest", DIGEST,
     ]  # fmt: skip
     assert {"name": "AWS_REGION", "value": "eu-west-1"} in fetch["env"]
     assert fetch["envFrom"] == [{"secretRef": {"name": "store"}}]
-    assert endpoint_of(manifests)["args"][0] == "/models/artifact"
+    assert endpoint_of(manifests)["args"][:2] == ["serve", "/models/artifact"]
     ports = [rule["ports"] for rule in of_kind(manifests, "NetworkPolicy")["spec"]["egress"]]
     assert [{"port": 9000, "protocol": "TCP"}] in ports
 

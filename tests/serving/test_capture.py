@@ -34,9 +34,10 @@ with_presidio = pytest.mark.skipif(
 )
 
 
-def batch(*texts: str, label: str = "positive") -> Executed:
+def batch(*texts: str, label: str = "positive", arrived_s: float = 0.5) -> Executed:
     count = len(texts)
-    answered = Answered(Request(), texts, [label] * count, [0.75] * count, [False] * count, [1] * count)
+    request = Request(arrived_s=arrived_s)
+    answered = Answered(request, texts, [label] * count, [0.75] * count, [False] * count, [1] * count)
     return Executed(1.0, 2.0, 3.0, 1_700_000_000.5, 10, 0, 1, [answered], [])
 
 
@@ -75,6 +76,15 @@ def capture(
     return Capture(
         files, masker or Masker((PATTERNS,)), rate=rate, model="tiny", version="3", count=counting, sample=sample
     )
+
+
+def test_health_checks_are_not_captured(tmp_path: Path, counting: Counting) -> None:
+    running = capture(tmp_path, counting)
+    running.executed(batch("the front door's own text", arrived_s=0.0))
+    running.executed(batch("a caller's text"))
+    running.close()
+    assert [row["text"] for row in captured(tmp_path)] == ["a caller's text"]
+    assert counting.rows == {"written": 1}
 
 
 def test_a_row_is_masked_and_says_what_was_answered_by_what_and_when(tmp_path: Path, counting: Counting) -> None:

@@ -90,6 +90,18 @@ for somebody to get up, or `warning`, for the next working day. `{{ "{{ $value }
   summary: The autoscaler can't add replicas
   description: >-
     {{ "{{ $value }}" }} replicas, as many as maxReplicas allows, for 15 minutes. More traffic is met by refusals.
+- alert: SlipwayAutoscalerBlind
+  for: 15m
+  severity: warning
+  expr: |-
+    max by (horizontalpodautoscaler) (
+      kube_horizontalpodautoscaler_status_condition{condition="ScalingActive",status="false",{{ include "slipway.autoscalers" . }}}
+    ) == 1
+    and on ()
+    max(kube_deployment_spec_replicas{ {{- $deployment }}}) > 0
+  summary: The autoscaler has no metrics to scale by
+  description: >-
+    {{ "{{ $labels.horizontalpodautoscaler }}" }} has not been able to compute a number of replicas for 15 minutes; it keeps what is there.
 - alert: SlipwayNoPodReady
   for: 5m
   severity: critical

@@ -165,8 +165,9 @@ containers:
   - name: loadtest
     image: {{ include "slipway.loadtest.image" $root }}
     imagePullPolicy: {{ $values.image.pullPolicy }}
-    command: [slipway, loadtest]
+    # The image's entry point is slipway behind an init, which hands signals on.
     args:
+      - loadtest
       {{- range .args }}
       - {{ . | quote }}
       {{- end }}

@@ -45,8 +45,7 @@
 - name: fetch
   image: {{ include "slipway.image" . }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
-  command: [slipway, fetch]
-  args: [{{ $store.url | quote }}, /models/artifact, --digest, {{ .Values.model.digest | quote }}]
+  args: [fetch, {{ $store.url | quote }}, /models/artifact, --digest, {{ .Values.model.digest | quote }}]
   {{- with $store.env }}
   env:
     {{- range $name, $value := . }}
