@@ -51,10 +51,10 @@ lock: ## Write constraints.txt from the versions in .venv
 	  | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > constraints.txt
 
 # What an image installs, at the versions of constraints.txt and with the digest of every wheel.
-PIN := $(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-platform x86_64-manylinux_2_28
+PIN := $(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-platform x86_64-manylinux_2_36
 PINNED := images/requirements
 lock-images: setup ## Write images/requirements/*.txt
-	$(BIN)/pip install --quiet uv
+	$(BIN)/python -m pip install --quiet uv
 	$(PIN) --python-version 3.11 -c constraints.txt pyproject.toml --extra serve --extra otel -o $(PINNED)/serve-cpu.txt
 	$(PIN) --python-version 3.11 -c constraints.txt pyproject.toml --extra serve --extra otel --extra privacy \
 	  -o $(PINNED)/serve-cpu-privacy.txt

@@ -14,7 +14,7 @@ What both need, each found the hard way:
 - The stub finds its packages through the first `python3` on PATH; PYTHONPATH is ignored. It has one version of CPython
   built in, and that must be the one that runs this.
 - The wheel's backend folder has to be assembled, of copies, not links, of the library, its utilities and the stub for
-  the running Python. One's own is used where it lies, and nothing is written there.
+  the running Python. One's own is used where it lies; the stub alone leaves a `__pycache__` in it, if it may.
 - A backend written in Python is a folder of its name with a `model.py`; the wheel's `onnxruntime` and `openvino` are
   such, each of their instances a process. In C++ they are part of the server.
 """

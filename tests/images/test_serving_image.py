@@ -12,7 +12,7 @@ from tests.tiny_bundle import CHECK_TEXTS
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
 
-SERVE = ("serve", "/artifact", "--repository", "/tmp/repository", "--instances", "2")  # noqa: S108
+SERVE = ("serve", "/artifact", "--keyless", "--repository", "/tmp/repository", "--instances", "2")  # noqa: S108
 HEALTHY = "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/healthz', timeout=2)"
 ASK = """
 import json, sys
