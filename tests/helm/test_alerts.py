@@ -145,6 +145,18 @@ def test_every_alert_says_what_it_is_about_and_where_to_read_on(alerts: list[Any
         assert not alert["annotations"]["summary"].endswith(".")
 
 
+def test_runbooks_are_where_the_values_say_with_or_without_a_slash(helm: Path) -> None:
+    for url in ("https://wiki.example.com/books", "https://wiki.example.com/books/"):
+        [found] = render(helm, RULES, "alerts.enabled=true", f"alerts.runbookUrl={url}")
+        urls = {
+            rule["annotations"]["runbook_url"]
+            for group in found["spec"]["groups"]
+            for rule in group["rules"]
+            if rule.get("alert") == "SlipwayErrors"
+        }
+        assert urls == {"https://wiki.example.com/books/SlipwayErrors.md"}
+
+
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert(alerts: list[Any]) -> None:
     names = {alert["alert"] for alert in alerts}
     assert {file.stem for file in RUNBOOKS.glob("*.md")} == names
