@@ -26,9 +26,9 @@ from slipway.bundle import Bundle
 from slipway.recipe import Limits, LoadTest, Serve
 from slipway.timeline import Timeline
 from slipway.verdict import Verdict
-from tests.helm.live_prometheus import Prometheus, metric_names, prometheus
 from tests.helm.rules import NAMESPACE, POD, render
 from tests.helm.signals import adapter_query, keda_query
+from tests.live.prometheus import Prometheus, metric_names, prometheus
 from tests.serving.conftest import eventually
 from tests.serving.open_loop import Load, answers
 from tests.tiny_bundle import write_tiny_bundle
