@@ -76,7 +76,7 @@ def wheels() -> Path:
 
 @pytest.fixture(scope="session")
 def build(engine: Engine, debian: dict[str, str], wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Build an image by the name of its folder; returns its digest."""
+    """Build an image by the name of its folder, returns its digest."""
     configuration = tmp_path_factory.mktemp("pip") / "pip.conf"
     configuration.write_text("[global]\nno-index = true\nfind-links = /mnt\n")
 

@@ -65,13 +65,8 @@ class Engine:
         """What a command of theirs says; fails with its last words."""
         runs = command[0] == "podman" and command[1] != "image"
         around = _WITHOUT_HYBRID if runs and _HYBRID.is_mount() else ()
-        done = subprocess.run(
-            [*around, *(str(part) for part in command)],
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        whole = [*around, *(str(part) for part in command)]
+        done = subprocess.run(whole, env=self._environment, capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
         return done
 
@@ -86,8 +81,9 @@ class Engine:
         """Build as images/README.md says; returns the image's digest."""
         given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
         self.run(
-            "buildah", "build", "--quiet", "--network=host", f"--timestamp={EPOCH}", "--identity-label=false",
-            f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}", "--file", containerfile, "--tag", tag, *given, *options, context,
+            "buildah", "build", "--quiet", "--network=host", "--identity-label=false",
+            f"--timestamp={EPOCH}", f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}",
+            "--file", containerfile, "--tag", tag, *given, *options, context,
         )  # fmt: skip
         return str(self.inspect(tag)["Digest"])
 

@@ -70,12 +70,12 @@ def test_a_load_test_from_the_other_image_passes(
         said = container.logs()
     # On a machine that others use, too, the generator may have been late, which it says; the answers were there.
     assert code in (0, 2, 3), said
-    assert "tiny" in said
+    assert "error_rate 0.0000" in said
 
 
 def test_it_ends_in_good_order_when_it_is_told_to(engine: Engine, serving_image: str, artifact: Path) -> None:
     with engine.container(serving_image, *SERVE, options=(f"--volume={artifact}:/artifact:ro",)) as container:
-        assert eventually(lambda: container.python(HEALTHY, check=False).returncode == 0, within=60), container.logs()
+        assert eventually(lambda: "is served at" in container.logs(), within=60), container.logs()
         engine.run("podman", "stop", "--time=30", container.id)
         assert container.wait() == 0, container.logs()
 
