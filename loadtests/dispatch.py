@@ -79,7 +79,9 @@ async def drive(
         for client in clients:
             cleanup.push_async_callback(client.close)
         for protocol, client in zip(section.protocols, clients, strict=True):
-            await check(client, protocol, target.texts.sent[0], section.timeout_s)
+            # Over each connection that was asked for, so that no handshake falls into the load.
+            for _ in range(section.connections or 1):
+                await check(client, protocol, target.texts.sent[0], section.timeout_s)
         # The first chunk may take a while: a recording is read for it.
         chunks = _begun(plan)
         # What is alive by now stays: out of every later collection, which else would walk it while requests are timed.

@@ -11,6 +11,7 @@ from slipway.errors import LoadTestError
 from slipway.progress import complain, say
 
 _FOR_EVER_S = 1e9
+_SAY_EVERY_S = 5.0
 _NO_MASTER = 255
 """Locust's exit code when it has tried to reach its master for five minutes."""
 
@@ -57,6 +58,7 @@ class _Run:
     def drive(self, deadline: Deadline) -> str | None:
         """Wait for a master until `deadline`, then send for it; what went wrong, if anything did."""
         error: str | None = None
+        said_s = 0.0
         with locust([self._arguments], farewell=True) as running:
             try:
                 for report in lines(running.reports, deadline):
@@ -67,7 +69,8 @@ class _Run:
                         # From now on the master says when it is over, and its silence does, too.
                         deadline.put_off(_FOR_EVER_S)
                         say(f"Sending to {report['begun']}")
-                    if "elapsed_s" in report and report.get("p99_ms") is not None:
+                    if report.get("p99_ms") is not None and report["elapsed_s"] >= said_s + _SAY_EVERY_S:
+                        said_s = report["elapsed_s"]
                         say(
                             f"  {report['elapsed_s']:.0f} s: p99 {report['p99_ms']:.1f} ms, {report['failures']} failed"
                         )

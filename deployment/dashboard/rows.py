@@ -146,7 +146,10 @@ def latency() -> list[Panel]:
         Query(f"1000 * {mean('slipway_compute_seconds')}", "is computed"),
     ]
     return [
-        Panel("Latency at the front door", "ms", [*callers, promised], "Of all requests, refusals included.", 10),
+        Panel(
+            "Latency at the front door", "ms", [*callers, promised],
+            "Of all requests, refusals and health checks at the door included.", 10,
+        ),
         Panel(
             "Answers in time", "percentunit",
             [
@@ -177,7 +180,7 @@ def errors() -> list[Panel]:
             "Refused at the front door", "reqps",
             [
                 Query(client, "4xx, 429 included"),
-                Query(rate("envoy_rate_http_local_rate_limit_rate_limited"), "over the rate"),
+                Query(rate("envoy_http_local_rate_limit_rate_limited"), "over the rate"),
                 Query(blocked, "too many in flight"),
                 Query(rate("envoy_http_downstream_rq_overload_close", FRONT), "out of memory"),
             ],
@@ -189,7 +192,7 @@ def errors() -> list[Panel]:
         ),
         Panel(
             "gRPC failures", "reqps",
-            [Query(rate(f"envoy_cluster_grpc_{status}"), name) for status, name in names.items()],
+            [Query(rate(f"envoy_cluster_grpc_ModelInfer_{status}"), name) for status, name in names.items()],
             "Statuses that are the server's fault. A series begins with the first of its kind.", 6,
         ),
     ]  # fmt: skip

@@ -26,8 +26,8 @@ def labelled(name: str, more: str = "") -> str:
 
 
 def grpc(status: int) -> str:
-    more = 'envoy_cluster_name="v1_grpc",envoy_grpc_bridge_method="ModelInfer"'
-    return labelled(f"envoy_cluster_grpc_{status}", more)
+    more = 'envoy_cluster_name="v1_grpc",envoy_grpc_bridge_service="inference"'
+    return labelled(f"envoy_cluster_grpc_ModelInfer_{status}", more)
 
 
 def each(step: float, times: int = 1000, start: float = 0) -> str:

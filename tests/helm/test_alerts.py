@@ -114,14 +114,16 @@ def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not(a
     assert {case.alert for case in CASES} <= {alert["alert"] for alert in alerts}
 
 
-def test_annotations_are_sentences_about_the_alert_that_fires(promtool: str, rules_file: Path) -> None:
+def test_annotations_are_sentences_about_the_alert_that_fires(promtool: str, manifest: Any, tmp_path: Path) -> None:
+    hours = [one for one in manifest["spec"]["groups"] if not one["name"].endswith(".drift")]
+    file = write_rules(tmp_path / "rules.yml", hours)
     # promtool prints an alert that it did not expect, with its annotations.
     entries = [
         group(case, alert_rule_test=[{"eval_time": case.at, "alertname": case.alert, "exp_alerts": []}])
         for case in CASES
         if case.fires and not of_days(case)
     ]
-    code, said = promtool_test(promtool, rules_file, entries, "1m")
+    code, said = promtool_test(promtool, file, entries, "1m")
     assert code == 1
     assert said.count("description=") >= len(entries)
     for sign in ("{{", "<no value>", "<error", "NaN", "%!"):
@@ -141,6 +143,18 @@ def test_every_alert_says_what_it_is_about_and_where_to_read_on(alerts: list[Any
         assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
         assert alert["annotations"]["runbook_url"].endswith(f"/docs/runbooks/{name}.md")
         assert not alert["annotations"]["summary"].endswith(".")
+
+
+def test_runbooks_are_where_the_values_say_with_or_without_a_slash(helm: Path) -> None:
+    for url in ("https://wiki.example.com/books", "https://wiki.example.com/books/"):
+        [found] = render(helm, RULES, "alerts.enabled=true", f"alerts.runbookUrl={url}")
+        urls = {
+            rule["annotations"]["runbook_url"]
+            for group in found["spec"]["groups"]
+            for rule in group["rules"]
+            if rule.get("alert") == "SlipwayErrors"
+        }
+        assert urls == {"https://wiki.example.com/books/SlipwayErrors.md"}
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert(alerts: list[Any]) -> None:
@@ -196,7 +210,8 @@ def test_disabled_alerts_are_left_out_and_their_group_with_the_last_of_them(helm
 def test_an_unknown_name_among_the_disabled_is_an_error_that_lists_the_known(helm: Path, enabled: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as raised:
         render(helm, RULES, f"alerts.enabled={enabled}", "alerts.disabled={SlipwayErrors,SlipwayGpuMemory}")
-    assert 'alerts.disabled: there is no alert "SlipwayGpuMemory"; there are SlipwayAvailability' in raised.value.stderr
+    assert 'alerts.disabled: there is no alert "SlipwayGpuMemory"; there are Slipway' in raised.value.stderr
+    assert "SlipwayGpuMemoryHigh" in raised.value.stderr
 
 
 def expression(helm: Path, name: str, *settings: str, **labels: str) -> str:

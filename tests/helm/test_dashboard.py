@@ -1,4 +1,4 @@
-"""The dashboard as the chart has it; test_live_signals.py runs its queries."""
+"""The dashboard as the chart has it; tests/live runs its queries."""
 
 import json
 import re

@@ -129,6 +129,7 @@ def test_each_request_of_the_plan_is_sent_once_and_its_sample_comes_back(
     assert float(samples.schema.metadata[STARTED.encode()]) > 0
 
 
+@pytest.mark.slow
 def test_percentiles_are_those_of_workers_of_this_machine(
     bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts, port: int
 ) -> None:
@@ -261,6 +262,7 @@ def test_an_interrupted_master_lets_its_workers_go(
             assert "The master went away" in said
 
 
+@pytest.mark.slow
 def test_the_same_workers_serve_one_master_after_the_other_and_end_when_none_calls(
     bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts, port: int
 ) -> None:

@@ -37,7 +37,8 @@ wrong, 4xx with 429 in it, is none: it burns nothing. Envoy doesn't count health
 
 Failures are 5xx, and over gRPC, where the status is not HTTP's, UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE and
 DATA_LOSS. What is refused because too many are in flight is a failure: callers asked within their rights and got nothing. Over HTTP it is
-a 503 and so in 5xx, over gRPC it is only in Envoy's own count of both; hence the larger of the two.
+a 503 and so in 5xx, over gRPC it is only in Envoy's own count of both; hence the larger of the two. (Envoy's tags make
+`envoy_cluster_grpc_ModelInfer_14` of the status 14 of inference.GRPCInferenceService/ModelInfer.)
 
 Late is what took longer than promised, of any kind; the share is of the requests that were answered, so that quick refusals don't
 make the rest look better.
@@ -57,7 +58,7 @@ make the rest look better.
       {{ $blocked }}
     )
     {{- range list 2 4 13 14 15 }}
-    + (sum(rate(envoy_cluster_grpc_{{ . }}{ {{- include "slipway.pods" $ }}}[5m])) or vector(0))
+    + (sum(rate(envoy_cluster_grpc_ModelInfer_{{ . }}{ {{- include "slipway.pods" $ }}}[5m])) or vector(0))
     {{- end }}
 - record: slipway:late:rate5m
   expr: |-
