@@ -20,7 +20,7 @@ from serving.server.runtime import Runtime
 from slipway.bundle import Bundle
 from slipway.errors import ArtifactError, ServingError
 from slipway.processes import marked_processes
-from slipway.recipe import Serve
+from slipway.recipe import Auth, Serve
 from tests.serving.conftest import OWNER, Owner, eventually
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -211,7 +211,7 @@ def test_an_altered_bundle_is_refused(tmp_path: Path) -> None:
     model = altered.path / "cpu" / "model.onnx"
     model.write_bytes(model.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match=r"model\.onnx has changed"):
-        serving.serve(altered.path, Serve(port=0))
+        serving.serve(altered.path, Serve(port=0, auth=Auth(keyless="loopback")))
     assert not (tmp_path / "repository").exists()
 
 
@@ -221,8 +221,9 @@ def test_a_served_repository_is_left_as_it_was(endpoint: serving.Endpoint, repos
 
 def test_serve_prints_a_curl_line_that_works_as_pasted_and_ends_with_0(bundle: Bundle) -> None:
     code = (
-        "import sys; from pathlib import Path; import serving; from slipway.recipe import Serve;"
-        "sys.exit(serving.serve(Path(sys.argv[1]), Serve(port=0, instances=1)))"
+        "import sys; from pathlib import Path; import serving; from slipway.recipe import Auth, Serve;"
+        "section = Serve(port=0, instances=1, auth=Auth(keyless='loopback'));"
+        "sys.exit(serving.serve(Path(sys.argv[1]), section))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(bundle.path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
