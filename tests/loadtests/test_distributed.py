@@ -235,6 +235,28 @@ def test_a_worker_that_is_lost_under_load_makes_the_run_invalid(
     assert list(tmp_path.iterdir()) == [tmp_path / "texts.parquet"]
 
 
+@pytest.mark.slow
+def test_a_worker_of_this_machine_that_is_lost_makes_the_run_invalid_too(
+    bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts
+) -> None:
+    killed: list[int] = []
+
+    def strike(report: dict[str, Any]) -> None:
+        if report["zero_s"] is not None and not killed:
+            killed.append(report["pid"])
+            os.kill(report["pid"], signal.SIGKILL)
+
+    with pytest.raises(InvalidRunError, match=r"1 of 2 workers \(.+\) were lost while the load ran"):
+        run(
+            bundle,
+            address,
+            section(duration_s=120.0),
+            tmp_path / "verdict",
+            texts=write_texts(["fine"]),
+            progressed=strike,
+        )
+
+
 def test_an_interrupted_master_lets_its_workers_go(
     bundle: Bundle, address: str, tmp_path: Path, write_texts: WriteTexts, port: int
 ) -> None:
