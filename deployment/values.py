@@ -10,6 +10,7 @@ autoscaler keeps busy, and room for the traffic while another replica starts.
 """
 
 import math
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -76,9 +77,10 @@ class Evidence:
         rate = found.interval.low
         per_request = found.cpu_ms_per_request
         latency, percent = _objective(found.slo)
+        likely = f", {found.interval.estimate:,.0f} most likely" if found.outcome == "found" else ", more was not tried"
         return cls(
-            f"{artifact.path.name} {artifact.digest[:12]}: {rate:,.0f} requests/s at least, "
-            f"{found.interval.estimate:,.0f} most likely ({found.arrivals}, {', '.join(found.protocols)})",
+            f"{artifact.path.name} {artifact.digest[:12]}: {rate:,.0f} requests/s at least{likely} "
+            f"({found.arrivals}, {', '.join(found.protocols)})",
             rate,
             latency,
             percent,
@@ -173,7 +175,11 @@ def values_file(bundle: Bundle, evidence: Evidence, wanted: Wanted) -> str:
         values.append((section, said))
     _require_valid([value for value, _ in values])
     for value, comment in values:
-        lines += ["", f"# {comment}", yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip()]
+        lines += [
+            "",
+            *textwrap.wrap(comment, 110, initial_indent="# ", subsequent_indent="# "),
+            yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip(),
+        ]
     return "\n".join(lines) + "\n"
 
 
