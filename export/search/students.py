@@ -9,6 +9,7 @@ learning rate has fallen to nothing by then, and a choice by dev would flatter w
 """
 
 import dataclasses
+import inspect
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -176,7 +177,7 @@ def cut_down(
     from slipway.pruned import shapes_of
 
     with progress("Ranking heads, neurons and layers"):
-        batches = _labelled_batches(source, tokenizer, _IMPORTANCE_ROWS, seed)
+        batches = _labelled_batches(source, model, tokenizer, _IMPORTANCE_ROWS, seed)
         structure = structure_of(model)
         layers = None
         wanted = max(1, round(len(structure.dense) * cut.layers))
@@ -200,10 +201,12 @@ def cut_down(
     return pruned, {"importance": ranked.method, "compute": chosen.compute, "layers": shapes}
 
 
-def _labelled_batches(source: Source, tokenizer: Any, rows: int, seed: int) -> list[dict[str, Any]]:
+def _labelled_batches(source: Source, model: Any, tokenizer: Any, rows: int, seed: int) -> list[dict[str, Any]]:
     import torch
 
     train = source.train
+    # A tokenizer may give more than the model takes: a BERT's makes token types, and a DistilBERT has none.
+    takes = inspect.signature(model.forward).parameters
     chosen = np.random.default_rng(seed).permutation(len(train.texts))[:rows]
     order = sorted(chosen.tolist(), key=lambda row: len(train.texts[row]))
     batches = []
@@ -216,7 +219,8 @@ def _labelled_batches(source: Source, tokenizer: Any, rows: int, seed: int) -> l
             padding=True,
             return_tensors="pt",
         )
-        batches.append({**encoded, "labels": torch.from_numpy(train.targets[part])})
+        inputs = {name: value for name, value in encoded.items() if name in takes}
+        batches.append({**inputs, "labels": torch.from_numpy(train.targets[part])})
     # Not by length: the first few of these batches stand for all.
     order_of_batches = np.random.default_rng(seed).permutation(len(batches))
     return [batches[number] for number in order_of_batches]
