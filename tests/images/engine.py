@@ -28,6 +28,8 @@ cgroups = "disabled"
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "none"
+# In a file of the root, rather than in shared memory that nobody removes.
+lock_type = "file"
 runtime = "crun"
 """
 _RESTRICTED = (
