@@ -19,6 +19,8 @@ from autoscaling.hpa import DEFAULT_DOWN, DEFAULT_UP, Autoscaler, Behavior, Scal
 from autoscaling.policies import ByMetrics
 from slipway.errors import SlipwayError
 
+BUSY = 0.7
+"""Share of its instances, and so of its capacity, that a replica is kept at."""
 _SIGNALS = {"inFlight": "in_flight", "queueMs": "queue_ms", "busyInstances": "busy_instances"}
 
 
@@ -92,7 +94,7 @@ def defaults(instances: int) -> AutoscalingValues:
     workload while its queues are short; requests in flight tell how much is missing when they are not.
     """
     return AutoscalingValues(
-        targets={"busyInstances": 0.7 * instances, "inFlight": 2.0 * instances},
+        targets={"busyInstances": BUSY * instances, "inFlight": 2.0 * instances},
         behavior=BehaviorValues(
             scaleUp=RuleValues(
                 policies=[

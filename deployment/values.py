@@ -18,7 +18,7 @@ from typing import Any, Self
 import jsonschema
 import yaml
 
-from autoscaling.settings import defaults
+from autoscaling.settings import BUSY, defaults
 from deployment.schema import values_schema
 from slipway.artifacts import Artifact, read_artifact
 from slipway.bundle import Bundle
@@ -27,8 +27,6 @@ from slipway.errors import SlipwayError
 from slipway.timeline import TIMELINE, Timeline
 from slipway.verdict import VERDICT, Verdict
 
-BUSY = 0.7
-"""Share of its capacity that a replica is kept at; the chart's target for busy instances."""
 _MEMORY_ROOM = 1.5
 _SHARED_MIB = 256
 """The chart's `sharedMemoryMiB`."""
