@@ -10,7 +10,6 @@ Padding is on the right for all families. Decoders too read positions from the l
 token that is not padding.
 """
 
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.inputs import taken_by
 from slipway.errors import ExportError
 
 _POOL_BATCHES = 50
@@ -55,10 +55,11 @@ def tokenize(model: Any, tokenizer: Any, texts: Sequence[str], max_tokens: int) 
     """
     if not texts:
         raise ExportError("there are no texts to learn from; the checkpoint's data/train.parquet is empty")
-    takes = inspect.signature(model.forward).parameters
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, padding=False)
-    names = [name for name in ("input_ids", "token_type_ids") if name in encoded and name in takes]
-    rows = {name: [np.asarray(row, dtype=np.int32) for row in encoded[name]] for name in names}
+    encoded = taken_by(model, tokenizer(list(texts), truncation=True, max_length=max_tokens, padding=False))
+    names = [name for name in ("input_ids", "token_type_ids") if name in encoded]
+    rows: dict[str, list[npt.NDArray[np.int32]]] = {
+        name: [np.asarray(row, dtype=np.int32) for row in encoded[name]] for name in names
+    }
     lengths = np.array([len(row) for row in rows["input_ids"]], dtype=np.int64)
     if not lengths.all():
         raise ExportError(f"text {int(lengths.argmin())} has no tokens; leave empty texts out of the data")

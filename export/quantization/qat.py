@@ -17,7 +17,6 @@ comes out are not.
 
 import contextlib
 import copy
-import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.distillation import Curve, Distillation, Teacher, distil
+from export.inputs import taken_by
 from export.quantization.ranges import Activation, FloatArray, require_texts
 from export.quantization.smooth import best_scale
 from slipway.errors import ExportError
@@ -136,14 +136,13 @@ def calibrate(model: Any, calibration: Sequence[Batch], *, keep: Collection[str]
         for name, module in products.items()
     ]
     device = next(model.parameters()).device
-    takes = inspect.signature(model.forward).parameters
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
             for batch in calibration:
                 mask = batch["attention_mask"].astype(bool)
-                model(**{name: torch.from_numpy(array).to(device) for name, array in batch.items() if name in takes})
+                model(**{name: torch.from_numpy(array).to(device) for name, array in taken_by(model, batch).items()})
     finally:
         model.train(was_training)
         for handle in handles:

@@ -9,7 +9,6 @@ learning rate has fallen to nothing by then, and a choice by dev would flatter w
 """
 
 import dataclasses
-import inspect
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -20,6 +19,7 @@ import numpy as np
 
 from export.distillation import distil
 from export.distillation.teacher import head_row
+from export.inputs import taken_by
 from export.pruning import plan, prune, structure_of
 from export.pruning.importance import Importance, eliminate, measure
 from export.quantization.calibration_texts import CALIBRATION_TEXTS, sample
@@ -205,8 +205,6 @@ def _labelled_batches(source: Source, model: Any, tokenizer: Any, rows: int, see
     import torch
 
     train = source.train
-    # A tokenizer may give more than the model takes: a BERT's makes token types, and a DistilBERT has none.
-    takes = inspect.signature(model.forward).parameters
     chosen = np.random.default_rng(seed).permutation(len(train.texts))[:rows]
     order = sorted(chosen.tolist(), key=lambda row: len(train.texts[row]))
     batches = []
@@ -219,8 +217,7 @@ def _labelled_batches(source: Source, model: Any, tokenizer: Any, rows: int, see
             padding=True,
             return_tensors="pt",
         )
-        inputs = {name: value for name, value in encoded.items() if name in takes}
-        batches.append({**inputs, "labels": torch.from_numpy(train.targets[part])})
+        batches.append({**taken_by(model, encoded), "labels": torch.from_numpy(train.targets[part])})
     # Not by length: the first few of these batches stand for all.
     order_of_batches = np.random.default_rng(seed).permutation(len(batches))
     return [batches[number] for number in order_of_batches]
