@@ -57,12 +57,17 @@ class Caller:
         return came
 
     def give_up_next_in_line(self) -> list[Any]:
-        """Keep the instance busy with one request and cancel the one that waits behind it; what came of the first."""
-        came = self.begin(*SLOW)
-        waiting = self.client.async_infer("tiny", [self._tensor(SLOW)], callback=lambda *_: None)
-        assert eventually(lambda: self._waiting() == 1)
+        """Cancel a request when it is the next one; what came of the one that keeps the instance busy meanwhile.
+
+        Of two that are sent at once either may arrive first. So this one is sent when one of two others is being
+        worked on and the other waits: it is the last, and the next as soon as one of them has its answer.
+        """
+        slow, slower = self.occupy()
+        waiting = self.client.async_infer("tiny", [self._tensor(SLOW)], callback=lambda **_: None)
+        assert eventually(lambda: self._waiting() == 2)
+        assert eventually(lambda: (slow or slower) and self._waiting() == 1)
         waiting.cancel()
-        return came
+        return slower if slow else slow
 
     def _waiting(self) -> int:
         page = httpx.get(f"http://127.0.0.1:{self.triton.server.metrics_port}/metrics").text
@@ -114,7 +119,7 @@ def test_a_call_that_was_cancelled_costs_no_inference_even_next_in_line(triton: 
     assert came == [], "the instance was not busy for long enough"
     assert eventually(lambda: came)
     caller.ask("good")
-    expected = before + len(SLOW) + 1
+    expected = before + 2 * len(SLOW) + 1
     assert eventually(lambda: triton.counts("tiny")[0] >= expected)
     assert triton.counts("tiny")[0] == expected
 
