@@ -27,20 +27,29 @@ def helm() -> Path:
 
 
 @pytest.fixture(scope="session")
-def render(helm: Path, tmp_path_factory: pytest.TempPathFactory) -> Render:
+def render(helm: Path) -> Render:
     """`render(values, kube="1.34.0")`: the manifests; values go over the minimal ones. Raises `RefusedError`."""
-    folder = tmp_path_factory.mktemp("values")
 
     def rendered(values: dict[str, Any] | None = None, kube: str = "1.34.0", *options: str) -> Manifests:
-        file = folder / "values.yaml"
-        file.write_text(yaml.safe_dump(merged(MINIMAL, values or {})), encoding="utf-8")
-        command = [str(helm), "template", "reviews", str(CHART), "--namespace", "models", "--kube-version", kube]
-        run = subprocess.run([*command, "-f", str(file), *options], capture_output=True, text=True, check=False)
-        if run.returncode != 0:
-            raise RefusedError(run.stderr)
-        return [each for each in yaml.safe_load_all(run.stdout) if each]
+        return render_chart(helm, merged(MINIMAL, values or {}), f"--kube-version={kube}", *options)
 
     return rendered
+
+
+def render_chart(
+    helm: Path,
+    values: dict[str, Any],
+    *options: str,
+    chart: Path = CHART,
+    release: str = "reviews",
+    namespace: str = "models",
+) -> Manifests:
+    """The manifests of `values` alone. Raises `RefusedError`."""
+    command = [str(helm), "template", release, str(chart), "--namespace", namespace, "--values", "-", *options]
+    run = subprocess.run(command, input=yaml.safe_dump(values), capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise RefusedError(run.stderr)
+    return [each for each in yaml.safe_load_all(run.stdout) if each]
 
 
 class RefusedError(Exception):

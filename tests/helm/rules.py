@@ -10,23 +10,17 @@ from typing import Any
 import yaml
 
 from tests.helm.cases import MINIMAL
+from tests.helm.rendering import Manifests, render_chart
 
-CHART = Path(__file__).parents[2] / "helm" / "slipway"
 RELEASE, NAMESPACE = "reviews", "ml"
 POD = "reviews-slipway-6c7bf9d5c4-x2x9k"
 POD_LABELS = f'namespace="{NAMESPACE}",pod="{POD}"'
 
 
-def render(helm: Path, template: str, *settings: str, release: str = RELEASE) -> list[Any]:
-    """The manifests of one template; `settings` as of `--set`, over the minimal values.
-
-    Raises `CalledProcessError` with Helm's words.
-    """
-    command = [str(helm), "template", release, str(CHART), "--namespace", NAMESPACE, "--show-only", template, "-f", "-"]
-    for setting in settings:
-        command += ["--set", setting]
-    done = subprocess.run(command, input=yaml.safe_dump(MINIMAL), capture_output=True, text=True, check=True)
-    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+def render(helm: Path, template: str, *settings: str, release: str = RELEASE) -> Manifests:
+    """The manifests of one template; `settings` as of `--set`, over the minimal values. Raises `RefusedError`."""
+    options = [f"--show-only={template}", *(f"--set={setting}" for setting in settings)]
+    return render_chart(helm, MINIMAL, *options, release=release, namespace=NAMESPACE)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """The queries of the autoscalers, made as KEDA's ScaledObject and the adapter make them."""
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.helm.rules import CHART, NAMESPACE, RELEASE
+from tests.helm.rendering import CHART, render_chart
+from tests.helm.rules import NAMESPACE, RELEASE
 
 SIGNALS = ("inFlight", "busyInstances", "queueMs", "gpuDuty")
 ADAPTER_METRICS = {
@@ -27,13 +27,11 @@ def keda_query(helm: Path, folder: Path, signal: str, *settings: str) -> str:
             shutil.copy(CHART / file, chart / file)
         for file in CHART.glob("templates/_*.tpl"):
             shutil.copy(file, chart / "templates" / file.name)
-    template = chart / "templates" / "signal.yaml"
-    template.write_text(f'query: {{{{ include "slipway.signal.{signal}" . | toJson }}}}\n', encoding="utf-8")
-    command = [str(helm), "template", RELEASE, str(chart), "--namespace", NAMESPACE]
-    for setting in settings:
-        command += ["--set", setting]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return str(yaml.safe_load(done.stdout)["query"])
+    query = chart / "templates" / "signal.yaml"
+    query.write_text(f'query: {{{{ include "slipway.signal.{signal}" . | toJson }}}}\n', encoding="utf-8")
+    options = [f"--set={setting}" for setting in settings]
+    [manifest] = render_chart(helm, {}, *options, chart=chart, release=RELEASE, namespace=NAMESPACE)
+    return str(manifest["query"])
 
 
 def adapter_query(signal: str, pods: list[str]) -> str:

@@ -1,107 +1,31 @@
-"""Load tests in the cluster: what is rendered, and that its commands run.
+"""Load tests in the cluster: what is rendered."""
 
-They run against an endpoint on the loopback, with nothing replaced but addresses and paths.
-"""
-
-import contextlib
-import os
+import functools
 import re
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import yaml
 
-from slipway.bundle import Bundle
 from slipway.cli_loadtest import loadtest
-from slipway.recipe import LoadTest, load_settings
-from tests.helm.rendering import CHART, Manifests, RefusedError
-from tests.loadtests.fake_endpoint import fake_endpoint, label_of
-from tests.tiny_bundle import write_tiny_bundle
+from tests.helm.loadtest_values import EVERYTHING, LEAST, MUTUAL, container, is_loadtest, pods, recipes, render
+from tests.helm.rendering import Manifests, RefusedError
+
+pytestmark = pytest.mark.unit
 
 Rendered = Callable[..., Manifests]
 
-LEAST: dict[str, Any] = {
-    "model": {"source": {"type": "claim", "claim": {"name": "models"}}, "path": "reviews/bundle"},
-    "auth": {"apiKeys": {"existingSecret": "keys"}},
-    "networkPolicy": {"enabled": True},
-}
-EVERYTHING: dict[str, Any] = {
-    **LEAST,
-    "loadtest": {
-        "enabled": True,
-        "workers": 3,
-        "existingSecret": "loadtest-key",
-        "resultsClaim": "verdicts",
-        "capacity": {"enabled": True},
-    },
-}
-MUTUAL: dict[str, Any] = {
-    **EVERYTHING,
-    "tls": {"type": "secret", "secretName": "server", "clientCaSecret": "callers"},
-    "loadtest": {**EVERYTHING["loadtest"], "tls": {"clientSecret": "me"}},
-}
-
 
 @pytest.fixture(scope="session")
-def rendered(helm: Path, tmp_path_factory: pytest.TempPathFactory) -> Rendered:
-    folder = tmp_path_factory.mktemp("values")
-
-    def call(values: dict[str, Any], release: str = "reviews") -> Manifests:
-        file = folder / "values.yaml"
-        file.write_text(yaml.safe_dump(values), encoding="utf-8")
-        command = [str(helm), "template", release, str(CHART), "--namespace", "ml", "--kube-version", "1.34.0"]
-        run = subprocess.run([*command, "-f", str(file)], capture_output=True, text=True, check=False)
-        if run.returncode != 0:
-            raise RefusedError(run.stderr)
-        return [each for each in yaml.safe_load_all(run.stdout) if each]
-
-    return call
-
-
-def is_loadtest(manifest: dict[str, Any]) -> bool:
-    return bool(manifest["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "loadtest")
-
-
-def pods(manifests: Manifests) -> dict[str, dict[str, Any]]:
-    """Role → metadata and spec of its pods."""
-    found = {}
-    for manifest in filter(is_loadtest, manifests):
-        spec = manifest.get("spec", {})
-        if manifest["kind"] == "CronJob":
-            spec = spec["jobTemplate"]["spec"]
-        template = manifest if manifest["kind"] == "Pod" else spec.get("template")
-        if template is not None:
-            found[template["metadata"]["labels"]["slipway/loadtest"]] = template
-    return found
-
-
-def container(pod: dict[str, Any]) -> dict[str, Any]:
-    [only] = pod["spec"]["containers"]
-    return dict(only)
-
-
-def recipes(manifests: Manifests, folder: Path) -> dict[str, LoadTest]:
-    """The ConfigMap's recipes, read by the loader that reads them in the pod."""
-    [configuration] = [each for each in manifests if each["kind"] == "ConfigMap" and is_loadtest(each)]
-    found = {}
-    for name, text in configuration["data"].items():
-        (folder / name).write_text(text, encoding="utf-8")
-        found[name.removesuffix(".yaml")] = load_settings(folder / name).loadtest
-    return found
+def rendered(helm: Path) -> Rendered:
+    return functools.partial(render, helm)
 
 
 def selected(by: dict[str, str], pod: dict[str, Any]) -> bool:
     return by.items() <= pod["metadata"]["labels"].items()
 
 
-@pytest.mark.unit
 def test_the_command_line_takes_every_command(rendered: Rendered) -> None:
     found = pods(rendered(EVERYTHING))
     assert set(found) == {"run-master", "run-worker", "capacity-master", "capacity-worker", "test"}
@@ -119,7 +43,6 @@ def test_the_command_line_takes_every_command(rendered: Rendered) -> None:
     assert "--once" in container(found["run-worker"])["args"]
 
 
-@pytest.mark.unit
 def test_recipes_say_what_the_values_say(rendered: Rendered, tmp_path: Path) -> None:
     values = {
         **EVERYTHING,
@@ -151,7 +74,6 @@ def test_recipes_say_what_the_values_say(rendered: Rendered, tmp_path: Path) -> 
         assert section.credentials.environment == "SLIPWAY_LOADTEST_KEY"
 
 
-@pytest.mark.unit
 def test_an_objective_of_ones_own_holds_for_the_run_and_the_promise_for_the_test(
     rendered: Rendered, tmp_path: Path
 ) -> None:
@@ -164,7 +86,6 @@ def test_an_objective_of_ones_own_holds_for_the_run_and_the_promise_for_the_test
     assert all(each.credentials is not None and each.credentials.kind == "bearer" for each in found.values())
 
 
-@pytest.mark.unit
 @pytest.mark.parametrize("values", [EVERYTHING, MUTUAL], ids=["plain", "mutual TLS"])
 def test_pods_hold_the_restricted_standard(rendered: Rendered, values: dict[str, Any]) -> None:
     for pod in pods(rendered(values)).values():
@@ -186,7 +107,6 @@ def test_pods_hold_the_restricted_standard(rendered: Rendered, values: dict[str,
         assert {mount["name"] for mount in container(pod)["volumeMounts"]} == volumes
 
 
-@pytest.mark.unit
 def test_jobs_end_and_are_not_repeated(rendered: Rendered) -> None:
     manifests = rendered(EVERYTHING)
     jobs = [each["spec"] for each in manifests if each["kind"] == "Job"]
@@ -202,7 +122,6 @@ def test_jobs_end_and_are_not_repeated(rendered: Rendered) -> None:
     assert sorted(job.get("completions", 1) for job in jobs) == [1, 3]
 
 
-@pytest.mark.unit
 def test_workers_find_their_master_and_nobody_else(rendered: Rendered) -> None:
     manifests = rendered(EVERYTHING)
     found = pods(manifests)
@@ -220,7 +139,6 @@ def test_workers_find_their_master_and_nobody_else(rendered: Rendered) -> None:
         }
 
 
-@pytest.mark.unit
 def test_network_policies_let_load_to_the_endpoint_and_nothing_else_out(rendered: Rendered) -> None:
     manifests = rendered(EVERYTHING)
     found = pods(manifests)
@@ -248,7 +166,6 @@ def test_network_policies_let_load_to_the_endpoint_and_nothing_else_out(rendered
     assert all(any(selected(caller, pod) for caller in callers) for pod in found.values())
 
 
-@pytest.mark.unit
 def test_with_tls_the_authority_is_trusted_and_the_servers_key_stays_with_the_server(
     rendered: Rendered, tmp_path: Path
 ) -> None:
@@ -266,7 +183,6 @@ def test_with_tls_the_authority_is_trusted_and_the_servers_key_stays_with_the_se
         assert section.tls.key == "/etc/slipway/client/tls.key"
 
 
-@pytest.mark.unit
 def test_an_authority_that_everybody_trusts_is_not_mounted(rendered: Rendered, tmp_path: Path) -> None:
     tls = {"clientSecret": "me", "caSecret": ""}
     load = {**EVERYTHING["loadtest"], "tls": tls, "recipe": {"tls": {"server_name": "predict.example.com"}}}
@@ -277,7 +193,6 @@ def test_an_authority_that_everybody_trusts_is_not_mounted(rendered: Rendered, t
         assert section.tls.server_name == "predict.example.com"
 
 
-@pytest.mark.unit
 @pytest.mark.parametrize(
     ("source", "path", "model"),
     [
@@ -313,7 +228,6 @@ def test_masters_have_the_bundle_and_workers_need_none(
             assert made[0]["command"] == ["cp", "-r", path, model]
 
 
-@pytest.mark.unit
 @pytest.mark.parametrize(
     ("over", "said"),
     [
@@ -327,7 +241,6 @@ def test_what_can_not_work_is_refused_with_a_sentence(rendered: Rendered, over: 
         rendered({**MUTUAL, "loadtest": {**MUTUAL["loadtest"], **over}})
 
 
-@pytest.mark.unit
 def test_another_recipe_is_another_job_and_the_same_is_the_same(rendered: Rendered) -> None:
     def job(values: dict[str, Any]) -> set[str]:
         return {each["metadata"]["name"] for each in rendered(values) if each["kind"] == "Job"}
@@ -337,7 +250,6 @@ def test_another_recipe_is_another_job_and_the_same_is_the_same(rendered: Render
     assert not job(EVERYTHING) & job(changed)
 
 
-@pytest.mark.unit
 def test_names_fit_however_long_the_releases_is(rendered: Rendered) -> None:
     names: dict[str, set[str]] = {}
     for release in ("r" * 40 + "a", "r" * 40 + "b", "r" * 53):
@@ -350,7 +262,6 @@ def test_names_fit_however_long_the_releases_is(rendered: Rendered) -> None:
     assert not set.intersection(*names.values())
 
 
-@pytest.mark.unit
 def test_without_anything_asked_for_there_is_the_test_alone(rendered: Rendered) -> None:
     manifests = rendered(LEAST)
     assert set(pods(manifests)) == {"test"}
@@ -358,112 +269,3 @@ def test_without_anything_asked_for_there_is_the_test_alone(rendered: Rendered) 
     assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"
     assert "helm.sh/hook-delete-policy" in test["metadata"]["annotations"]
     assert not any(is_loadtest(each) for each in rendered({**LEAST, "loadtest": {"test": {"enabled": False}}}))
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return write_tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the answers that the fake endpoint gives."""
-    file = tmp_path_factory.mktemp("texts") / "texts.parquet"
-    sent = [f"text {number}" for number in range(50)]
-    pq.write_table(pa.table({"text": sent, "predicted": [label_of(text) for text in sent]}), file)
-    return file
-
-
-class _Cluster:
-    """What stands for it: pods' commands run here, with addresses and paths of this machine."""
-
-    def __init__(self, manifests: Manifests, folder: Path, replaced: dict[str, str]) -> None:
-        self._pods = pods(manifests)
-        recipes(manifests, folder)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self._replaced = {
-            "/etc/slipway/loadtest/": f"{folder}/",
-            "--address=http://reviews-slipway.ml.svc:8080": f"--address=http://{replaced.pop('address')}",
-            "0.0.0.0:5557": f"127.0.0.1:{port}",
-            "reviews-slipway-loadtest.ml.svc:5557": f"127.0.0.1:{port}",
-            "/results/$(POD_NAME)": f"{folder}/results/pod",
-            "/tmp/verdict": f"{folder}/results/pod",  # noqa: S108
-            "--wait=10m": "--wait=1m",
-            **replaced,
-        }
-
-    @contextlib.contextmanager
-    def start(self, role: str, *more: str) -> Iterator[subprocess.Popen[str]]:
-        command = container(self._pods[role])
-        arguments = list(command["args"])
-        for place, real in self._replaced.items():
-            arguments = [argument.replace(place, real) for argument in arguments]
-        secrets = {each["name"]: "s3cret" for each in command["env"] if "secretKeyRef" in each.get("valueFrom", {})}
-        plain = {each["name"]: each["value"] for each in command["env"] if "value" in each}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "slipway", *arguments, *more],
-            env={"PATH": os.environ["PATH"], **plain, **secrets},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd="/",
-        )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.communicate()
-
-
-QUICK = {
-    **EVERYTHING,
-    "slo": {"latencyMs": 60000, "latencyPercent": 99, "availabilityPercent": 99.9},
-    "loadtest": {
-        **EVERYTHING["loadtest"],
-        "workers": 2,
-        "recipe": {"rate": 60, "duration_s": 2, "warmup_s": 0.5, "max_dispatch_lag_ms": 1e6},
-        "test": {"rate": 20, "durationSeconds": 2},
-    },
-}
-
-
-@pytest.mark.integration
-@pytest.mark.parametrize(
-    ("latency_ms", "code", "said"),
-    [(60000, 0, "SLO met at 20 requests/s"), (0.001, 2, "Missed at 20 requests/s")],
-    ids=["met", "missed"],
-)
-def test_helm_test_ends_as_the_objective_says(
-    rendered: Rendered, bundle: Bundle, texts: Path, tmp_path: Path, latency_ms: float, code: int, said: str
-) -> None:
-    values = {**QUICK, "slo": {**QUICK["slo"], "latencyMs": latency_ms}}
-    with fake_endpoint(api_key="s3cret") as address:
-        cluster = _Cluster(rendered(values), tmp_path, {"address": address, "/models/reviews/bundle": str(bundle.path)})
-        with cluster.start("test", f"--texts={texts}") as test:
-            log, _ = test.communicate(timeout=90)
-    assert test.returncode == code, log
-    assert said in log
-
-
-@pytest.mark.integration
-def test_master_and_workers_run_and_the_verdict_is_kept(
-    rendered: Rendered, bundle: Bundle, texts: Path, tmp_path: Path
-) -> None:
-    with fake_endpoint(api_key="s3cret") as address:
-        cluster = _Cluster(rendered(QUICK), tmp_path, {"address": address, "/models/reviews/bundle": str(bundle.path)})
-        # In the order in which a cluster may start them: workers before their master.
-        with (
-            cluster.start("run-worker") as first,
-            cluster.start("run-worker") as second,
-            cluster.start("run-master", f"--texts={texts}") as master,
-        ):
-            log, _ = master.communicate(timeout=120)
-            assert master.returncode == 0, log
-            for worker in (first, second):
-                said, _ = worker.communicate(timeout=60)
-                assert worker.returncode == 0, said
-    assert "SLO met at 60 requests/s" in log
-    kept = {file.name for file in (tmp_path / "results" / "pod").iterdir()}
-    assert {"manifest.json", "samples.parquet", "verdict.json"} <= kept

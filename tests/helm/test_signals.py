@@ -1,13 +1,13 @@
 """The queries that autoscalers ask, as the chart's templates and the adapter's values have them."""
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.helm.rules import CHART, NAMESPACE
+from tests.helm.rendering import CHART, RefusedError
+from tests.helm.rules import NAMESPACE
 from tests.helm.signals import ADAPTER_METRICS, SIGNALS, keda_query
 
 pytestmark = pytest.mark.integration
@@ -41,9 +41,9 @@ def test_rates_are_taken_over_four_scrapes_at_least(helm: Path, tmp_path: Path, 
 
 
 def test_an_interval_that_is_none_is_refused_with_its_name(helm: Path, tmp_path: Path) -> None:
-    with pytest.raises(subprocess.CalledProcessError) as raised:
+    with pytest.raises(RefusedError) as raised:
         keda_query(helm, tmp_path, "busyInstances", "observability.scrapeInterval=soon")
-    assert "observability.scrapeInterval must be whole seconds or minutes" in raised.value.stderr
+    assert "observability.scrapeInterval must be whole seconds or minutes" in str(raised.value)
 
 
 def test_the_adapter_has_a_metric_for_each_signal_by_namespace_and_pod() -> None:
