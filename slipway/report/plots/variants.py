@@ -100,10 +100,15 @@ def _variant_mark(variant: Variant) -> dict[str, Any]:
 
 
 def _place_names(figure: Any, axes: Any, named: Sequence[tuple[str, float, float]]) -> None:
-    """Write each name beside its point, at the first side where it meets neither a point nor another name."""
+    """Write each name beside its point, at the first side where it meets neither a point nor another name.
+
+    Names stay in the frame, beyond which are the legend and the next figure; only the right edge has a little room.
+    """
     figure.canvas.draw()
     to_points = 72 / figure.dpi
     frame = axes.get_window_extent()
+    left_edge, right_edge = frame.x0 * to_points, frame.x1 * to_points + 12
+    lower_edge, upper_edge = frame.y0 * to_points, frame.y1 * to_points
     anchors = [tuple(to_points * value for value in axes.transData.transform((x, y))) for _, x, y in named]
     taken = [(px - 5, py - 5, px + 5, py + 5) for px, py in anchors]
     for (name, x, y), (px, py) in zip(named, anchors, strict=True):
@@ -122,7 +127,8 @@ def _place_names(figure: Any, axes: Any, named: Sequence[tuple[str, float, float
             left = px + dx - {"left": 0.0, "center": width / 2, "right": width}[align]
             area = (left, py + dy - height / 2, left + width, py + dy + height / 2)
             free = not any(_overlap(area, other) for other in taken)
-            if free and frame.x0 * to_points <= area[0] and area[2] <= frame.x1 * to_points + 12:
+            inside = left_edge <= area[0] and area[2] <= right_edge and lower_edge <= area[1] and area[3] <= upper_edge
+            if free and inside:
                 break
         else:
             align, dx, dy = sides[0]
