@@ -41,6 +41,10 @@ _SIZES = ((1024, 1024, 1024), (1024, 384, 1536))
 """Rows × inner × columns."""
 _CHAIN = 4
 _SECONDS_EACH = 0.2
+_SHORT_LOOK = 16
+"""A sixteenth of a product's rows are looked at before all of them are timed."""
+_NOWHERE_NEAR = 8
+"""Times slower: few rows are not multiplied at the pace of many."""
 _PRODUCTS = {
     "MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
     "QLinearMatMul", "QGemm", "MatMulNBits",
@@ -71,10 +75,12 @@ class Peaks:
 def peaks(threads: int = 1) -> Peaks:
     """Measure the peaks with `threads` threads: about five seconds, once in a process."""
     with _torch_threads(threads):
+        int8, bf16, fp32 = (_openvino(precision, threads) for precision in ("int8", "bf16", "fp32"))
+        fp32 = max(fp32, _onnxruntime(threads))
         return Peaks(
-            int8=max(_openvino("int8", threads), _torch("int8")),
-            bf16=max(_openvino("bf16", threads), _torch("bf16")),
-            fp32=max(_openvino("fp32", threads), _onnxruntime(threads), _torch("fp32")),
+            int8=max(int8, _torch("int8", known=int8)),
+            bf16=max(bf16, _torch("bf16", known=bf16)),
+            fp32=max(fp32, _torch("fp32", known=fp32)),
             threads=threads,
         )
 
@@ -171,7 +177,11 @@ def _onnxruntime(threads: int) -> float:
     return best
 
 
-def _torch(precision: str) -> float:
+def _torch(precision: str, known: float) -> float:
+    """Also a speed, unless a short look says that it is nowhere near the `known` one.
+
+    Without instructions for a precision PyTorch multiplies it element by element, and takes seconds for a product.
+    """
     import torch
 
     best = 0.0
@@ -180,7 +190,13 @@ def _torch(precision: str) -> float:
     for rows, inner, columns in _SIZES:
         left = torch.randint(-127, 127, (rows, inner)).to(kinds[precision])
         right = torch.randint(-127, 127, (inner, columns)).to(kinds[precision])
-        best = max(best, _speed(functools.partial(multiply, left, right), (rows, inner, columns), chain=1))
+        few = rows // _SHORT_LOOK
+        multiply(left[:few], right)
+        started = time.perf_counter()
+        multiply(left[:few], right)
+        looked = 2 * few * inner * columns / (time.perf_counter() - started) / 1e9
+        if looked > known / _NOWHERE_NEAR:
+            best = max(best, _speed(functools.partial(multiply, left, right), (rows, inner, columns), chain=1))
     return best
 
 

@@ -139,15 +139,16 @@ def test_a_share_is_what_was_reached_of_the_peak() -> None:
 
 
 @pytest.mark.slow
-def test_peaks_are_positive_ordered_and_leave_pytorchs_threads_alone() -> None:
+def test_peaks_are_those_of_the_machine_and_leave_pytorchs_threads_alone() -> None:
     import torch
 
     before = torch.get_num_threads()
     peaks = roofline.peaks(1)
     assert torch.get_num_threads() == before
     assert peaks.threads == 1
-    assert peaks.int8 > peaks.fp32 > 0
-    assert peaks.bf16 > 0
+    assert min(peaks.int8, peaks.bf16, peaks.fp32) > 0
+    if "vnni" in Path("/proc/cpuinfo").read_text(encoding="ascii"):
+        assert peaks.int8 > peaks.fp32
     assert peaks.of("int8") == peaks.int8
     assert roofline.peaks(1) is peaks
 
