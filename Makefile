@@ -27,8 +27,8 @@ demo: setup ## From labelled text to a load-tested endpoint, on real data
 
 # In several processes: torch, OpenVINO and NNCF beside gRPC and gevent in one have ended in a segmentation fault, once.
 # Images are built while charts are rendered, as neither needs more than a core nor minds the other. The last one starts
-# some hundred servers; where others use the cores, too, one may be starved: what failed there runs once more, by itself,
-# and has to pass then.
+# some hundred servers and mostly waits for them, so two files of it go on at a time; where one is starved, what failed
+# there runs once more, by itself, and has to pass then.
 TRAINED := tests/export tests/training
 IMAGES := tests/images
 CHARTS := tests/helm tests/deployment tests/autoscaling
@@ -38,7 +38,7 @@ test: setup ## All tests
 	@$(BIN)/pytest $(IMAGES) > .images.log 2>&1 & images=$$!; \
 	  $(BIN)/pytest $(CHARTS); charts=$$?; wait $$images; built=$$?; cat .images.log; rm .images.log; \
 	  test $$charts = 0 && test $$built = 0
-	$(BIN)/pytest $(SERVERS) || $(BIN)/pytest $(SERVERS) --last-failed --last-failed-no-failures=none
+	$(BIN)/pytest -n 2 --dist loadfile $(SERVERS) || $(BIN)/pytest $(SERVERS) --last-failed --last-failed-no-failures=none
 
 lint: setup ## Style, types, the import rule, the images' Containerfiles
 	$(BIN)/ruff check .

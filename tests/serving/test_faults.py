@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -212,15 +213,16 @@ def test_what_a_stuck_model_does_not_answer_within_the_grace_time_is_refused_rat
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own; only root may mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
+def small_disk() -> Iterator[Path]:
+    """A file system of its own, whose path is short enough for the sockets' names; only root may mount one."""
+    place = Path(tempfile.mkdtemp(prefix="disk-"))
     options = ["-t", "tmpfs", "-o", "size=48m,mode=700", "tmpfs", str(place)]
     if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+        place.rmdir()
         pytest.skip("a file system can't be mounted here")
     yield place
     eventually(lambda: subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode == 0)
+    place.rmdir()
 
 
 def fill(disk: Path) -> None:
