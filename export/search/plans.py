@@ -7,7 +7,9 @@ A structure is a model: `dense`, the checkpoint as it is, or a student that was 
 between them (Zhu & Gupta 2017), and every link is a model that may be chosen. It ends where a dev split of a few
 thousand rows can still tell a loss of a point from luck. `quick` has time for one student, and a
 student gains more from two further epochs than from a step on the way: MiniLM at 23 % of its computation loses nothing
-after three epochs, at 30 % 1.9 points after one.
+after three epochs, at 30 % 1.9 points after one. Where every student of a chain has lost too much, one that is cut less
+deep is tried after it (`larger`): between the smallest students and the dense model in int8 lies a factor of three, and
+how much of itself a checkpoint can spare is not known before.
 
 Work is bounded by operations, not by seconds: the same recipe gives the same models on a slow machine, later. `quick`
 spends about two minutes of two cores on training MiniLM-sized students of 20,000 short texts, `full` about twelve. A
@@ -77,6 +79,10 @@ _FULL = (
     Cut("c20", 0.20, 0.67, 4.0e13),
     Cut("c15", 0.15, 0.50, 5.0e13),
 )
+_LARGER = {
+    "quick": Cut("c40", 0.40, 0.67, 4.0e13),
+    "full": Cut("c50", 0.50, 0.84, 6.0e13),
+}
 VOCABULARY = "vocabulary"
 """The dense model with the domain's tokens only."""
 TEACHING = {"quick": 4e13, "full": 2e14}
@@ -94,7 +100,19 @@ def cuts(section: Export) -> tuple[Cut, ...]:
     if section.vocabulary == "keep":
         return chain
     pruned = Cut(VOCABULARY, 1.0, 1.0, 0.0, prune_vocabulary=True)
-    return (pruned, *(replace(cut, name=f"{cut.name}v") for cut in chain))
+    return (pruned, *map(_with_pruned_vocabulary, chain))
+
+
+def larger(section: Export) -> Cut | None:
+    """The student to try where each of `cuts` has lost too much, cut from what the first of them was cut from."""
+    cut = _LARGER.get(section.effort)
+    if cut is None or section.vocabulary == "keep":
+        return cut
+    return _with_pruned_vocabulary(cut)
+
+
+def _with_pruned_vocabulary(cut: Cut) -> Cut:
+    return replace(cut, name=f"{cut.name}v")
 
 
 def trials(section: Export, structure: str, quantizers: Mapping[str, "Quantizer"]) -> list[Trial]:

@@ -4,7 +4,8 @@ In order, each step kept on disk when it ends and taken from there when the sear
 
 1. the dense checkpoint's graph, and its variants;
 2. the students, with `full` a chain of smaller and smaller ones (`export.search.plans`), each with its variants; it
-   ends where a student has lost so much that a smaller one can't pass;
+   ends where a student has lost so much that a smaller one can't pass. If none of them is good enough, one that is cut
+   less deep;
 3. if a student is good enough but no int8 form of it is, the last resort: quantization-aware fine-tuning;
 4. all variants and dense eager PyTorch against each other, interleaved, alone on the machine. This is always done anew:
    a ratio of two runs is not a measurement;
@@ -30,7 +31,7 @@ from export.quantization.calibration_texts import CALIBRATION_TEXTS, sample
 from export.search import candidates, speed
 from export.search.agenda import Agenda, cut_seconds, trial_seconds
 from export.search.candidates import Candidate
-from export.search.plans import DENSE, Cut, Trial, cuts, trials
+from export.search.plans import DENSE, Cut, Trial, cuts, larger, trials
 from export.search.rows import loss_points, reference_row, variant_row
 from export.search.structures import Structure, dense_structure
 from export.search.students import Students
@@ -74,8 +75,9 @@ def search(source: Source, section: Export, unlabelled: Sequence[str], work: Pat
 
 @dataclass(frozen=True)
 class _Link:
-    """How a student was made: which cut, of which structure."""
+    """A student, and how it was made: by which cut, of which structure."""
 
+    student: Structure
     cut: Cut
     parent: Structure
 
@@ -109,23 +111,50 @@ class _Search:
     def run(self) -> Outcome:
         dense = dense_structure(self._source, self._work / "structures")
         self._make(dense)
-        made: list[tuple[Structure, _Link]] = []
+        links = self._grow(dense)
+        self._last_resort(dense, [link.student for link in links])
+        if not self._found:
+            raise ExportError("no variant could be made of this checkpoint; the lines above say why for each.")
+        return self._decide(dense, {link.student.name: link for link in links})
+
+    def _grow(self, dense: Structure) -> list[_Link]:
+        """The chain of students with their variants, as far as it leads; the smallest last."""
+        links: list[_Link] = []
         parent = dense
         for cut in self._chain:
             if self._is_late(cut.name):
-                break
-            student = self._students.make(cut, parent, seed=self._section.seed)
-            self._agenda.finish(cut.name)
-            made.append((student, _Link(cut, parent)))
-            self._make(student)
+                return links
+            links.append(self._link(cut, parent))
+            parent = links[-1].student
             # What was not trained yet says little of what comes of it.
-            if cut.operations and self._is_hopeless(student):
+            if cut.operations and self._is_hopeless(parent):
                 break
-            parent = student
-        self._last_resort(dense, [student for student, _ in made])
-        if not self._found:
-            raise ExportError("no variant could be made of this checkpoint; the lines above say why for each.")
-        return self._decide(dense, {student.name: link for student, link in made})
+        trained = [link for link in links if link.cut.operations]
+        less_deep, allowed = larger(self._section), self._allowed
+        if trained and less_deep is not None and allowed is not None and not self._has_passing(trained, allowed):
+            say(f"  no student is within {allowed:g} points: cutting less deep")
+            self._agenda.add(less_deep.name, cut_seconds(less_deep))
+            self._plan_trials(self._agenda, less_deep.name)
+            if not self._is_late(less_deep.name):
+                links.append(self._link(less_deep, trained[0].parent))
+        return sorted(links, key=lambda link: link.cut.compute, reverse=True)
+
+    def _link(self, cut: Cut, parent: Structure) -> _Link:
+        """The student that `cut` makes of `parent`, and its variants."""
+        student = self._students.make(cut, parent, seed=self._section.seed)
+        self._agenda.finish(cut.name)
+        self._make(student)
+        return _Link(student, cut, parent)
+
+    @property
+    def _allowed(self) -> float | None:
+        """Points that may be lost, as far as it decides what else to try; the gate is exact."""
+        allowed = self._section.allowed_loss
+        return None if allowed is None else max(allowed, _LEAST_ALLOWED)
+
+    def _has_passing(self, links: Sequence[_Link], allowed: float) -> bool:
+        names = {link.student.name for link in links}
+        return any(each.structure.name in names and self._lost(each.logits) <= allowed for each in self._found)
 
     def _lost(self, logits: FloatArray) -> float:
         return loss_points(self._source, logits, self._section.metric)
@@ -162,10 +191,9 @@ class _Search:
 
     def _last_resort(self, dense: Structure, students: Sequence[Structure]) -> None:
         """Where a model is good enough and no int8 form of any is: fine-tune the smallest such with rounding in it."""
-        allowed, section = self._section.allowed_loss, self._section
+        allowed, section = self._allowed, self._section
         if allowed is None or section.effort == "quantize" or section.target == "gpu":
             return
-        allowed = max(allowed, _LEAST_ALLOWED)
         if any(each.target.precision == "int8" and self._lost(each.logits) <= allowed for each in self._found):
             return
         good = [structure for structure in (dense, *students) if self._lost(structure.dev_logits) <= allowed]
@@ -173,7 +201,7 @@ class _Search:
             say(f"  no int8 variant is within {allowed:g} points: fine-tuning {good[-1].name} with rounding in it")
             self._make(self._students.adapt(good[-1]))
 
-    def _decide(self, dense: Structure, links: dict[str, "_Link"]) -> Outcome:
+    def _decide(self, dense: Structure, links: dict[str, _Link]) -> Outcome:
         """Compare speeds, judge, choose; train a chosen student from other seeds before it is final."""
         source, section = self._source, self._section
         speeds = speed.compare(source, dense, self._found, section)
@@ -197,7 +225,7 @@ class _Search:
             ]
         return Outcome(chosen, row, [reference_row(source, speeds, section), *settled], speeds.conditions)
 
-    def _other_seeds(self, chosen: Candidate, link: "_Link") -> list[dict[str, float]]:
+    def _other_seeds(self, chosen: Candidate, link: _Link) -> list[dict[str, float]]:
         """Metric and loss of the chosen variant from each seed: its last link is trained and quantized anew."""
         source, section = self._source, self._section
         found = [chosen]

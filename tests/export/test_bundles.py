@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,17 @@ TEXTS = [
     "喜欢" * 500,
     "x" * 100_000,
 ]
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take less time to measure speed and memory: `searched` takes it, and `measurement/` asks how right they are."""
+    from export.measurement.memory import Memory
+    from export.search import speed
+
+    monkeypatch.setattr(speed, "_SECONDS", dict.fromkeys(speed._SECONDS, 1.0))
+    for name in ("session_memory", "torch_memory"):
+        monkeypatch.setattr(speed, name, lambda *_, **__: Memory(resident_mb=1.0, peak_mb=2.0))
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +145,31 @@ def test_a_search_goes_on_from_what_it_has(
     limited = QUICK.model_copy(update={"budget": None, "max_size_mb": 100.0})
     bundle = export.export(tiny_checkpoint.path, tmp_path / "bundle", limited)
     assert {row.name for row in frontier(bundle)} >= {row.name for row in frontier(searched)}
+
+
+def test_where_a_student_loses_too_much_one_that_is_cut_less_deep_is_tried(
+    tiny_checkpoint: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from export.search import students
+
+    distil = students.distil
+
+    def learn_only_when_larger(*arguments: Any, work: Path, **options: Any) -> Any:
+        curve = distil(*arguments, work=work, **options)
+        if work.name.startswith("c20"):
+            with torch.no_grad():
+                arguments[0].classifier.weight.zero_()  # it calls every text the same
+        return curve
+
+    monkeypatch.setattr(students, "distil", learn_only_when_larger)
+    bundle = export.export(tiny_checkpoint.path, tmp_path / "bundle", QUICK.model_copy(update={"budget": 1.0}))
+    rows = frontier(bundle)
+    assert {row.structure for row in rows} == {"dense", "vocabulary", "c20v", "c40v"}
+    assert not any(row.passed for row in rows if row.structure == "c20v")
+    (larger,) = [row.how["structure"] for row in rows if row.name == "c40v-int8-dynamic-e4@ort"]
+    assert larger["from"] == "vocabulary"
 
 
 def test_a_table_that_changes_makes_another_bundle_and_one_that_moves_does_not(

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from export.quantization import QUANTIZERS
-from export.search.plans import DENSE, VOCABULARY, cuts, trials
+from export.search.plans import DENSE, VOCABULARY, cuts, larger, trials
 from slipway.recipe import Export
 
 pytestmark = pytest.mark.unit
@@ -20,8 +20,20 @@ def test_a_chain_only_ever_gets_smaller(effort: str) -> None:
     assert all(later.layers <= cut.layers for cut, later in pairwise(chain))
 
 
+@pytest.mark.parametrize("effort", ["quick", "full"])
+@pytest.mark.parametrize("vocabulary", ["keep", "prune"])
+def test_what_is_tried_after_a_chain_is_larger_than_all_of_it(effort: str, vocabulary: str) -> None:
+    section = Export.model_validate({"effort": effort, "vocabulary": vocabulary})
+    cut = larger(section)
+    students = [each for each in cuts(section) if each.operations]
+    assert cut is not None
+    assert all(cut.compute > each.compute and cut.layers >= each.layers for each in students)
+    assert cut.name.endswith("v") == (vocabulary == "prune")
+
+
 def test_quantizing_trains_nothing() -> None:
     assert cuts(Export(effort="quantize")) == ()
+    assert larger(Export(effort="quantize")) is None
 
 
 @pytest.mark.parametrize("effort", ["quantize", "quick", "full"])
