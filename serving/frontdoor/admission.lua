@@ -159,6 +159,10 @@ end
 
 local function admit(handle)
   local settings, headers = handle:filterContext(), handle:headers()
+  if headers:get(":method") == "CONNECT" then
+    -- Its target is no path, so it has no route, whose settings these are.
+    return "405", "this is no proxy"
+  end
   local status, reason, challenge = refusal_of_caller(handle, settings)
   local wished, misunderstood = wish(headers)
   if status == nil and misunderstood ~= nil then

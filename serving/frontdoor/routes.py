@@ -68,7 +68,7 @@ def _table(door: FrontDoor) -> list[Json]:
     base = f"/v2/models/{re.escape(door.model)}"
     model = f"{base}(/versions/[0-9]+)?"
     infer = f"{model}/(infer|generate)"
-    get = _method("GET", "HEAD")
+    get = _method("GET")
     table = [_grpc(door, path, scope) for path, scope in _GRPC_SCOPES.items()]
     if door.auth is not None:
         table += [_grpc(door, path, "admin") for path in _GRPC_ADMIN]
@@ -81,17 +81,21 @@ def _table(door: FrontDoor) -> list[Json]:
         ),
         _http(door, "infer", {"safe_regex": {"regex": f"{model}/infer"}, "headers": _method("POST")}),
         _http(door, "generate", {"safe_regex": {"regex": f"{model}/generate"}, "headers": _method("POST")}),
-        _reply("wrong method", {"safe_regex": {"regex": infer}}, 405, "use POST"),
+        _reply("wrong method", {"safe_regex": {"regex": infer}}, 405, "use POST", allow="POST"),
         _http(door, "metadata", {"safe_regex": {"regex": f"{model}(/ready)?"}, "headers": get}),
         _http(door, "server", {"path": "/v2", "headers": get}),
         _reply(
-            "openapi", {"path": OPENAPI_PATH, "headers": get}, 200, json.dumps(openapi(door), ensure_ascii=False),
-            scope="predict",
+            "openapi", {"path": OPENAPI_PATH, "headers": _method("GET", "HEAD")}, 200,
+            json.dumps(openapi(door), ensure_ascii=False), scope="predict",
         ),
+        _reply("wrong method", {"safe_regex": {"regex": f"{model}(/ready)?|/v2"}}, 405, "use GET", allow="GET"),
+        _reply("wrong method", {"path": OPENAPI_PATH}, 405, "use GET", allow="GET, HEAD"),
     ]  # fmt: skip
     if door.auth is not None:
         admin = {"safe_regex": {"regex": f"{model}/(config|stats)"}, "headers": get}
         table.append(_http(door, "administration", admin, scope="admin"))
+        paths = {"safe_regex": {"regex": f"{model}/(config|stats)"}}
+        table.append(_reply("wrong method", paths, 405, "use GET", allow="GET"))
     table.append(
         _reply(
             "unknown path",
@@ -152,12 +156,14 @@ def _method(*names: str) -> list[Json]:
     return [{"name": ":method", "string_match": pattern}]
 
 
-def _reply(name: str, match: Json, status: int, text: str, scope: str = "any") -> Json:
+def _reply(name: str, match: Json, status: int, text: str, scope: str = "any", allow: str | None = None) -> Json:
     """A route that ends here; whatever is sent to it is not worth guarding."""
+    allowed = [{"header": {"key": "allow", "value": allow}}] if allow is not None else []
     return {
         "name": name,
         "match": match,
         "direct_response": {"status": status, "body": {"inline_string": text}},
         "metadata": _scope(scope),
+        "response_headers_to_add": allowed,
         "typed_per_filter_config": {GUARD: typed(_LUA, disabled=True)},
     }
