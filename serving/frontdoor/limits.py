@@ -98,7 +98,12 @@ def protocol_limits(door: FrontDoor) -> Json:
             # x_request_id is another header to Envoy and the same to many a server.
             "headers_with_underscores_action": "REJECT_REQUEST",
         },
-        "http_protocol_options": {"allow_chunked_length": False, "accept_http_10": False},
+        "http_protocol_options": {
+            "allow_chunked_length": False,
+            "accept_http_10": False,
+            # Whoever offers another protocol is answered in this one (RFC 9110, 7.8).
+            "ignore_http_11_upgrade": [{"safe_regex": {"regex": ".*"}}],
+        },
         "http2_protocol_options": {
             "max_concurrent_streams": STREAMS,
             "initial_stream_window_size": 1 << 16,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from serving.frontdoor.door import FrontDoor
 from serving.frontdoor.limits import READ_TIMEOUT_S, retry_after_s
 from serving.frontdoor.openapi import OPENAPI_PATH
+from serving.frontdoor.xds import extension
 from serving.protocol import Json
 
 _GRPC_TYPE = {"safe_regex": {"regex": r"application/grpc(\+.*)?"}}
@@ -73,13 +74,13 @@ class _Refusal:
     status: int
     grpc_status: int
     reason: str | None
-    flags: Json | None = None
+    only_if: Json | None = None
     headers: dict[str, str] = field(default_factory=dict)
     grpc_headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def when(self) -> list[Json]:
-        return [_has_status(self.status), *([self.flags] if self.flags else [])]
+        return [_has_status(self.status), *([self.only_if] if self.only_if else [])]
 
 
 def _refusals(door: FrontDoor) -> list[_Refusal]:
@@ -91,6 +92,16 @@ def _refusals(door: FrontDoor) -> list[_Refusal]:
     }
     wait = retry_after_s(door)
     return [
+        # Envoy has no words for these, or only the status's name.
+        _Refusal(400, 3, "the header Host is missing", _detail("missing_host_header")),
+        _Refusal(400, 3, "the path can't be read", _detail("path_normalization_failed")),
+        _Refusal(
+            400, 3, "this is not HTTP, or can be read in two ways: look at the method, headers and lengths",
+            _detail("http1."),
+        ),
+        _Refusal(404, 12, "nothing is served at this path", _detail("absolute_path_rejected")),
+        _Refusal(426, 12, "HTTP/1.1 or HTTP/2 is needed"),
+        _Refusal(501, 12, "this Transfer-Encoding is not served; send the body chunked or with its Content-Length"),
         _Refusal(400, 3, None),
         _Refusal(408, 4, f"the request did not arrive within {READ_TIMEOUT_S:g} s"),
         _Refusal(413, 8, f"the body is larger than {door.max_body_bytes} bytes; send less at a time"),
@@ -105,6 +116,17 @@ def _refusals(door: FrontDoor) -> list[_Refusal]:
         _Refusal(503, 14, "too many requests are in flight; try again shortly", **soon),
         _Refusal(504, 4, f"no answer within {door.timeout_s:g} s, or the time that was asked for"),
     ]  # fmt: skip
+
+
+def _detail(name: str) -> Json:
+    """For what Envoy gives a name that begins with `name`, in `details` of the access log."""
+    return {
+        "extension_filter": extension(
+            "envoy.access_loggers.extension_filters.cel",
+            "extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+            expression=f"response.code_details.startsWith('{name}')",
+        )
+    }
 
 
 def _headers(values: dict[str, str]) -> list[Json]:

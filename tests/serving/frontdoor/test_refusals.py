@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.serving.frontdoor.fake_triton import FakeTriton
-from tests.serving.frontdoor.running_door import INFER, RunningDoor, running
+from tests.serving.frontdoor.running_door import BODY, INFER, RunningDoor, running
 
 pytestmark = [pytest.mark.integration]
 
@@ -49,3 +49,32 @@ def test_what_is_only_read_is_told_that_it_takes_get(door: RunningDoor, method: 
 def test_a_tunnel_is_a_405_and_not_a_failure_of_the_check(door: RunningDoor) -> None:
     status, reason, _ = answer_to(door, b"CONNECT elsewhere:443 HTTP/1.1\r\nhost: elsewhere:443")
     assert (status, reason) == (405, "this is no proxy")
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "words"),
+    [
+        (b"GET /healthz HTTP/1.1", 400, "Host"),
+        (b"GET /v2%00 HTTP/1.1\r\nhost: a", 400, "path"),
+        (b"GET /v2#x HTTP/1.1\r\nhost: a", 400, "path"),
+        (b"OPTIONS * HTTP/1.1\r\nhost: a", 404, "path"),
+        (b"FOO / HTTP/1.1\r\nhost: a", 400, "method"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\nx : a", 400, "headers"),
+        (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -1", 400, "length"),
+        (b"GET / HTTP/1.0\r\nhost: a", 426, "HTTP/1.1"),
+        (b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip", 501, "Transfer-Encoding"),
+    ],
+)
+def test_what_is_no_request_is_told_why(door: RunningDoor, head: bytes, status: int, words: str) -> None:
+    found, reason, headers = answer_to(door, head)
+    assert found == status
+    assert words in reason
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "h2c", "TLS/1.0, HTTP/2.0"])
+def test_an_offer_of_another_protocol_is_declined_by_an_answer(door: RunningDoor, protocol: str) -> None:
+    offer = {"connection": "upgrade", "upgrade": protocol}
+    with door.client() as client:
+        assert client.post(INFER, json=BODY, headers=offer).status_code == 200
+        assert client.get("/nothing", headers=offer).status_code == 404
