@@ -1,5 +1,6 @@
 """How an endpoint is reached: TLS, credentials, keep-alive."""
 
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ Protocol = Literal["grpc", "http"]
 API_KEY_HEADER = "x-api-key"
 
 _MILLISECONDS = 1000
+_SENDABLE = re.compile("[!-~]+")
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,32 @@ class Credentials:
     api_key: str | None = field(default=None, repr=False)
     token: str | Callable[[], str] | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        for what, secret in (("api_key", self.api_key), ("token", self.token)):
+            if isinstance(secret, str):
+                _require_sendable(what, secret)
+
     def headers(self) -> dict[str, str]:
-        """As headers of a request."""
+        """As headers of a request; raises `ServingError` if `token` gives what none can hold."""
         found = {}
         if self.api_key is not None:
             found[API_KEY_HEADER] = self.api_key
         if self.token is not None:
-            found["authorization"] = f"Bearer {self.token() if callable(self.token) else self.token}"
+            token = self.token
+            if callable(token):
+                token = token()
+                _require_sendable("token", token)
+            found["authorization"] = f"Bearer {token}"
         return found
+
+
+def _require_sendable(what: str, secret: str) -> None:
+    """The libraries that send headers refuse such a one, too, and repeat it in their errors."""
+    if not _SENDABLE.fullmatch(secret):
+        raise ServingError(
+            f"{what} must be printable ASCII without spaces, and at least one letter; one that was read from a file "
+            "may end with a line break: strip it."
+        )
 
 
 @dataclass(frozen=True)

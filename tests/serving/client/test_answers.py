@@ -117,6 +117,22 @@ def test_secrets_are_not_in_a_clients_representation() -> None:
     assert "hidden" not in repr(Credentials("hidden", "hidden"))
 
 
+@pytest.mark.parametrize("secret", ["hidden\n", "hidd\u00e9n", " hidden", "hid\0den", "hidden\r\nx: y", ""])
+@pytest.mark.parametrize("kind", ["api_key", "token", "token of a function"])
+def test_a_secret_that_no_header_can_hold_is_refused_unsent_and_unshown(
+    make_client: Any, protocol: Any, kind: str, secret: str
+) -> None:
+    credentials: dict[str, Any] = {"token": lambda: secret} if kind.endswith("function") else {kind: secret}
+    with (
+        ScriptedEndpoint(protocol) as endpoint,
+        pytest.raises(ServingError, match=r"printable ASCII.*strip it") as caught,
+        make_client(endpoint.address, "tiny", protocol, **credentials) as client,
+    ):
+        client.classify(["abc"])
+    assert endpoint.received == []
+    assert "hid" not in str(caught.value)
+
+
 @pytest.mark.parametrize("address", ["http://127.0.0.1:80", "127.0.0.1", "127.0.0.1:80/v2", "", "a b:80", "::1:80"])
 def test_an_address_is_a_host_and_a_port(address: str) -> None:
     with pytest.raises(ServingError, match="host:port"):
