@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from serving.client.answers import Answer
 from serving.client.batching import batches_async, in_order_async
-from serving.client.calls import Caller, new_request_id, require_batch
+from serving.client.calls import Caller, new_request_id, require_batch, require_texts
 from serving.client.connecting import KeepAlive, Protocol, Tls
 from serving.client.errors import CallError, RequestRefusedError
 from serving.client.messages import Outputs, question_of, read_answers
@@ -46,6 +46,7 @@ class AsyncClient(Caller["AsyncGrpcConnection | AsyncHttpConnection"]):
         timeout_s: float | None = None,
     ) -> list[Answer]:
         """See `Client.classify`."""
+        require_texts(texts)
         deadline = self._deadline(timeout_s)
         answers: list[Answer] = []
         for offset in range(0, len(texts), MAX_ROWS):
@@ -72,6 +73,7 @@ class AsyncClient(Caller["AsyncGrpcConnection | AsyncHttpConnection"]):
 
         Whoever leaves the loop early closes it (`contextlib.aclosing`): that cancels what is in flight.
         """
+        require_texts(texts)
         require_batch(batch, in_flight)
 
         async def ask(numbered: tuple[int, list[str]]) -> list[Answer]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from serving.client.connecting import Credentials, KeepAlive, Protocol, Tls
+from serving.client.errors import RequestRefusedError
 from serving.client.messages import LONGEST_TIMEOUT_MS, TIMEOUT_MS, Outputs
 from serving.client.retries import Deadline, Retries
 from serving.protocol import MAX_ROWS, REQUEST_ID
@@ -64,6 +65,12 @@ class Caller(ABC, Generic[Connection]):
 def new_request_id() -> str:
     """One that nobody else has; all attempts of a request share it."""
     return secrets.token_hex(16)
+
+
+def require_texts(texts: object) -> None:
+    """Raise `RequestRefusedError` for a single text, which is a sequence of texts, too: its letters."""
+    if isinstance(texts, (str, bytes)):
+        raise RequestRefusedError("texts is a single text; give a list of texts, such as [text]")
 
 
 def require_batch(batch: int, in_flight: int) -> None:

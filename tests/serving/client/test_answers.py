@@ -99,6 +99,17 @@ def test_what_is_no_text_is_refused_before_it_is_sent(make_client: Any, protocol
         assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize("text", ["abc", b"abc", ""])
+@pytest.mark.parametrize("method", ["classify", "classify_iter"])
+def test_a_single_text_is_not_taken_for_a_list_of_letters(
+    make_client: Any, protocol: Any, method: str, text: Any
+) -> None:
+    with ScriptedEndpoint(protocol) as endpoint, make_client(endpoint.address, "tiny", protocol) as client:
+        with pytest.raises(RequestRefusedError, match="single text"):
+            list(getattr(client, method)(text))
+        assert endpoint.received == []
+
+
 def test_credentials_go_with_each_attempt(make_client: Any, protocol: Any) -> None:
     tokens = iter(["old", "older", "new", "newest"])
     with (
