@@ -16,6 +16,7 @@ from slipway.errors import ServingError
 Connection = TypeVar("Connection")
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):[0-9]{1,5}")
+_LARGEST_PORT = 65535
 
 
 class Caller(ABC, Generic[Connection]):
@@ -35,7 +36,8 @@ class Caller(ABC, Generic[Connection]):
         keep_alive: KeepAlive | None = None,
     ) -> None:
         """Raises `ServingError` if these make no sense, or a file of `tls` can't be used; nothing is sent yet."""
-        if not _ADDRESS.fullmatch(address):
+        # Of a larger number, gRPC takes the lowest 16 bits: some other server's port.
+        if not _ADDRESS.fullmatch(address) or not 0 < int(address.rpartition(":")[2]) <= _LARGEST_PORT:
             raise ServingError(
                 f"address {address!r} is not host:port, such as 127.0.0.1:8080 or [::1]:8080; it has no scheme "
                 "and no path."

@@ -144,7 +144,9 @@ def test_a_secret_that_no_header_can_hold_is_refused_unsent_and_unshown(
     assert "hid" not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:80", "127.0.0.1", "127.0.0.1:80/v2", "", "a b:80", "::1:80"])
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:80", "127.0.0.1", "127.0.0.1:80/v2", "", "a b:80", "::1:80", "a:65616", "a:0"]
+)
 def test_an_address_is_a_host_and_a_port(address: str) -> None:
     with pytest.raises(ServingError, match="host:port"):
         Client(address, "tiny")
