@@ -27,6 +27,8 @@ from serving.client.errors import CallError, DeadlineExceededError
 T = TypeVar("T")
 Policy = TypeVar("Policy", tenacity.Retrying, tenacity.AsyncRetrying)
 
+_LONGEST_ATTEMPT_S = 86_400.0
+
 _log = logging.getLogger("serving.client")
 
 
@@ -58,11 +60,14 @@ class Deadline:
         return self._at - time.monotonic()
 
     def allowance_s(self, retries: Retries) -> float:
-        """Seconds that an attempt which starts now may take; raises `DeadlineExceededError` if there are none."""
+        """Seconds that an attempt which starts now may take; raises `DeadlineExceededError` if there are none.
+
+        A day at most: what is longer, or without end, is more than the clocks of the libraries below can count.
+        """
         left = self.left_s()
         if left <= 0:
             raise DeadlineExceededError(f"no answer within {self._timeout_s:g} s")
-        return left if retries.attempt_timeout_s is None else min(left, retries.attempt_timeout_s)
+        return min(left, _LONGEST_ATTEMPT_S if retries.attempt_timeout_s is None else retries.attempt_timeout_s)
 
 
 def repeatedly(attempt: Callable[[float], T], retries: Retries, deadline: Deadline) -> T:

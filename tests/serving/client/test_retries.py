@@ -1,5 +1,6 @@
 """What is sent again, when, and until when."""
 
+import math
 import time
 from typing import Any
 
@@ -125,11 +126,12 @@ def test_the_endpoint_is_told_what_is_left_of_the_deadline(make_client: Any, pro
         assert second + 500 <= first <= 20_000
 
 
+@pytest.mark.parametrize("timeout_s", [1e6, 1e12, math.inf])
 def test_a_caller_may_have_more_time_than_an_endpoint_can_be_told(
-    endpoint: Any, make_client: Any, protocol: Any
+    endpoint: Any, make_client: Any, protocol: Any, timeout_s: float
 ) -> None:
     with make_client(endpoint.address, endpoint.model, protocol) as client:
-        assert client.classify(["good"], timeout_s=1e6)[0].label == "positive"
+        assert client.classify(["good"], timeout_s=timeout_s)[0].label == "positive"
 
 
 def test_attempts_of_a_request_share_its_id(make_client: Any, protocol: Any) -> None:
