@@ -44,9 +44,9 @@ class AnswerColumns:
 def open_frame(table: Any, text: str, prefix: str) -> Frame:
     """`table` with its texts in the column `text`; raises `DataError` if that can't be."""
     library = type(table).__module__.partition(".")[0]
-    if library == "pandas":
+    if library == "pandas" and hasattr(table, "columns"):
         return _PandasFrame(table, text, prefix)
-    if library == "pyarrow":
+    if library == "pyarrow" and hasattr(table, "schema"):
         return _ArrowFrame(table, text, prefix)
     raise DataError(
         f"{type(table).__name__} is not a table that can be scored; a pandas DataFrame, a pyarrow Table or a "

@@ -97,9 +97,12 @@ def test_a_column_of_numbers_is_no_text(client: Any, make: Any) -> None:
         client.score(make({"text": [1, 2]}))
 
 
-def test_other_tables_are_refused(client: Any) -> None:
-    with pytest.raises(DataError, match="list"):
-        client.score([{"text": "abc"}])
+@pytest.mark.parametrize(
+    "table", [[{"text": "abc"}], pd.Series(["abc"]), pa.array(["abc"])], ids=lambda table: type(table).__name__
+)
+def test_other_tables_are_refused(client: Any, table: Any) -> None:
+    with pytest.raises(DataError, match=f"{type(table).__name__} is not a table"):
+        client.score(table)
 
 
 def test_who_has_no_pandas_needs_none(address: str) -> None:
