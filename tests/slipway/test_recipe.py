@@ -187,3 +187,9 @@ def test_a_wrong_word_in_settings_is_named_with_its_line(tmp_path: Path) -> None
     file.write_text("serve:\n  prot: 9000\n", encoding="utf-8")
     with pytest.raises(RecipeError, match=r"serve\.yaml:2: serve\.prot: .*port"):
         load_settings(file)
+
+
+@pytest.mark.parametrize("value", ["1e999", "1.0e+400"])
+def test_a_number_without_end_is_none(tmp_path: Path, value: str) -> None:
+    text = f"{RECIPE}loadtest:\n  slo: {{p99_ms: {value}}}\n"
+    assert "finite number" in problem_of(tmp_path, text)
