@@ -134,6 +134,9 @@ def run(
     import loadtests
     from slipway.bundle import Bundle
 
+    for name, wish in (("--time-budget", time_budget_s), ("--at-least", at_least)):
+        if wish is not None and not seek_capacity:
+            raise SlipwayError(f"{name} is about the capacity; say --capacity as well, or leave it out.")
     section = load_settings(recipe).loadtest if recipe else LoadTest()
     if slo:
         options["slo"] = section.slo.model_dump(mode="json") | dict(_parse_objective(text) for text in slo)

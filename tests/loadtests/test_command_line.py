@@ -86,3 +86,12 @@ def test_two_bundles_are_served_side_by_side_for_their_comparison(
     assert found["a"]["endpoint"]["address"] != found["b"]["endpoint"]["address"]
     assert found["pairs"] == 4
     assert (out / "report.html").is_file()
+
+
+@pytest.mark.parametrize("option", [("--slo", "p99=inf"), ("--at-least", "5"), ("--time-budget", "5m")])
+def test_a_wish_that_would_not_be_judged_is_refused_in_one_line(
+    bundle: Bundle, address: str, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    assert code_of(bundle.path, "--address", address, "--duration", 1, *option) == 1
+    refusal = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert option[0] in refusal[-1]
