@@ -100,25 +100,41 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class PodsMetric:
-    """`type: Pods` (or a raw resource): an average over the pods that have it, against `averageValue`."""
+class CpuReadiness:
+    """From when on the CPU of a pod counts: what starting it took says nothing of the load. Asked for CPU alone."""
 
-    samples: Mapping[str, Sample]
-    target_milli: int
-
-
-@dataclass(frozen=True)
-class CpuUtilization:
-    """`type: Resource`, CPU: use of what was requested, against `averageUtilization` in per cent."""
-
-    samples: Mapping[str, Sample]
-    request_milli: int
-    """CPU that each pod requests, thousandths of a core."""
-    target_percent: int
     initialization_s: float = 300.0
     """`--horizontal-pod-autoscaler-cpu-initialization-period`."""
     initial_readiness_s: float = 30.0
     """`--horizontal-pod-autoscaler-initial-readiness-delay`."""
+
+    def counts(self, pod: Pod, sample: Sample, now_s: float) -> bool:
+        """Whether `sample` is taken for what `pod` uses."""
+        if pod.started_s + self.initialization_s > now_s:
+            return pod.ready and sample.at_s >= pod.became_ready_s + sample.window_s
+        return pod.ready or pod.started_s + self.initial_readiness_s <= pod.became_ready_s
+
+
+@dataclass(frozen=True)
+class PodsMetric:
+    """`type: Pods`, or a resource: an average over the pods that have it, against `averageValue`."""
+
+    samples: Mapping[str, Sample]
+    target_milli: int
+    readiness: CpuReadiness | None = None
+    """Of CPU; None of anything else."""
+
+
+@dataclass(frozen=True)
+class Utilization:
+    """`type: Resource` or `ContainerResource`: use of what was requested, against `averageUtilization` in per cent."""
+
+    samples: Mapping[str, Sample]
+    requests_milli: Mapping[str, int]
+    """What each pod, or its container, requests of the resource, thousandths."""
+    target_percent: int
+    readiness: CpuReadiness | None = CpuReadiness()
+    """Of CPU; None of anything else."""
 
 
 @dataclass(frozen=True)
@@ -137,16 +153,16 @@ class ExternalValue:
     target_milli: int
 
 
-Metric = PodsMetric | CpuUtilization | ExternalAverage | ExternalValue
+Metric = PodsMetric | Utilization | ExternalAverage | ExternalValue
 
 
 def replicas_for(metric: Metric, pods: Sequence[Pod], current: int, tolerances: Tolerances, now_s: float) -> int:
     """Replicas that `metric` asks for; raises `MetricError` if it can't say."""
     match metric:
         case PodsMetric():
-            return _for_pods(metric, pods, current, tolerances)
-        case CpuUtilization():
-            return _for_cpu(metric, pods, current, tolerances, now_s)
+            return _for_pods(metric, pods, current, tolerances, now_s)
+        case Utilization():
+            return _for_utilization(metric, pods, current, tolerances, now_s)
         case ExternalAverage():
             return _for_external_average(metric, len(pods), tolerances)
         case ExternalValue():
@@ -160,41 +176,48 @@ class _Groups:
     missing: frozenset[str]
 
 
-def _for_pods(metric: PodsMetric, pods: Sequence[Pod], current: int, tolerances: Tolerances) -> int:
-    _require_pods(pods)
-    unready = frozenset(pod.name for pod in pods if not pod.running)
-    missing = frozenset(pod.name for pod in pods if pod.running and pod.name not in metric.samples)
-    groups = _Groups(len(pods) - len(unready) - len(missing), unready, missing)
-    values = _values(metric.samples, pods, unready)
+def _for_pods(metric: PodsMetric, pods: Sequence[Pod], current: int, tolerances: Tolerances, now_s: float) -> int:
+    groups = _group(pods, metric.samples, metric.readiness, now_s)
 
     def ratio(of: Mapping[str, int]) -> float:
         return sum(of.values()) // len(of) / metric.target_milli
 
-    return _settle(ratio, values, groups, dict.fromkeys(missing, metric.target_milli), current, tolerances)
+    values = _values(metric.samples, pods, groups.unready)
+    return _settle(ratio, values, groups, dict.fromkeys(groups.missing, metric.target_milli), current, tolerances)
 
 
-def _for_cpu(metric: CpuUtilization, pods: Sequence[Pod], current: int, tolerances: Tolerances, now_s: float) -> int:
+def _for_utilization(
+    metric: Utilization, pods: Sequence[Pod], current: int, tolerances: Tolerances, now_s: float
+) -> int:
+    groups = _group(pods, metric.samples, metric.readiness, now_s)
+    requests = metric.requests_milli
+    unasked = sorted(pod.name for pod in pods if pod.name not in requests)
+    if unasked:
+        raise MetricError(f"{unasked[0]} requests nothing of the resource")
+
+    def ratio(of: Mapping[str, int]) -> float:
+        requested = sum(requests[name] for name in of)
+        if not requested:
+            raise MetricError("no metrics for pods that request something")
+        return sum(of.values()) * 100 // requested / metric.target_percent
+
+    percent = max(100, metric.target_percent)
+    fallback = {name: requests[name] * percent // 100 for name in groups.missing}
+    return _settle(ratio, _values(metric.samples, pods, groups.unready), groups, fallback, current, tolerances)
+
+
+def _group(pods: Sequence[Pod], samples: Mapping[str, Sample], readiness: CpuReadiness | None, now_s: float) -> _Groups:
     _require_pods(pods)
     unready, missing = set(), set()
     for pod in pods:
-        sample = metric.samples.get(pod.name)
+        sample = samples.get(pod.name)
         if not pod.running:
             unready.add(pod.name)
         elif sample is None:
             missing.add(pod.name)
-        elif pod.started_s + metric.initialization_s > now_s:
-            if not pod.ready or sample.at_s < pod.became_ready_s + sample.window_s:
-                unready.add(pod.name)
-        elif not pod.ready and pod.started_s + metric.initial_readiness_s > pod.became_ready_s:
+        elif readiness is not None and not readiness.counts(pod, sample, now_s):
             unready.add(pod.name)
-    groups = _Groups(len(pods) - len(unready) - len(missing), frozenset(unready), frozenset(missing))
-    values = _values(metric.samples, pods, groups.unready)
-
-    def ratio(of: Mapping[str, int]) -> float:
-        return sum(of.values()) * 100 // (metric.request_milli * len(of)) / metric.target_percent
-
-    fallback = metric.request_milli * max(100, metric.target_percent) // 100
-    return _settle(ratio, values, groups, dict.fromkeys(missing, fallback), current, tolerances)
+    return _Groups(len(pods) - len(unready) - len(missing), frozenset(unready), frozenset(missing))
 
 
 def _settle(

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from autoscaling.hpa import SYNC_PERIOD_S, Autoscaler, CpuUtilization, PodsMetric
+from autoscaling.hpa import SYNC_PERIOD_S, Autoscaler, PodsMetric, Utilization
 from autoscaling.pods import (
     METRICS_SERVER,
     PROMETHEUS,
@@ -94,9 +94,8 @@ class ByCpu:
 
     def decide(self, now_s: float, current: int, replicas: Sequence[Replica]) -> int:
         """What the controller would set."""
-        metric = CpuUtilization(
-            samples(replicas, busy_instances, now_s, self.scraping), 1000 * self.instances, self.percent
-        )
+        requests = {replica.name: 1000 * self.instances for replica in replicas}
+        metric = Utilization(samples(replicas, busy_instances, now_s, self.scraping), requests, self.percent)
         return self.autoscaler.reconcile(now_s, current, [replica.as_pod(now_s) for replica in replicas], [metric])
 
 

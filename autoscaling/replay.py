@@ -9,11 +9,12 @@ object a line for each sync of the controller, in order:
     replicas  what the workload is set to; without it, what was decided at the line before
     pods      names, or objects with name, running, ready, started and became_ready (seconds of `at`); without it,
               as many as there are replicas, all ready
-    metrics   by the metric's name (`cpu` for the resource): a mapping of pods to quantities, or one quantity (each
-              pod's; External: the total; Object: the value). A pod or metric that is left out or null could not be had
+    metrics   by the metric's name (a resource's, `cpu`; of one container, `CONTAINER/cpu`): a mapping of pods to
+              quantities, or one quantity (each pod's; External: the total; Object: the value). A pod or metric that is
+              left out or null could not be had
+    requests  for a utilization: the CPU that each pod asks for, or by the metric's name a quantity or a mapping of pods
+              to quantities
     desired   what the real controller decided, to be compared with
-
-A metric of the resource `cpu` also needs `requests`, the CPU that each pod asks for.
 """
 
 import json
@@ -31,13 +32,14 @@ from autoscaling.hpa import (
     DEFAULT_UP,
     Autoscaler,
     Behavior,
-    CpuUtilization,
+    CpuReadiness,
     ExternalAverage,
     ExternalValue,
     Metric,
     Pod,
     PodsMetric,
     Sample,
+    Utilization,
 )
 from autoscaling.settings import BehaviorValues
 from slipway.errors import SlipwayError
@@ -47,19 +49,24 @@ _SUFFIXES = {
     "M": Decimal(10**6), "G": Decimal(10**9), "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30),
 }  # fmt: skip
 
+_RESOURCES = ("Resource", "ContainerResource")
+
 
 @dataclass(frozen=True)
 class Target:
     """One entry of `spec.metrics`."""
 
     kind: str
-    """Pods, Resource, External, Object, as in the manifest."""
+    """Pods, Resource, ContainerResource, External, Object, as in the manifest."""
     name: str
+    """As the trace has it."""
     averages: bool
     """Whether the target is an average over pods, not one value."""
     milli: int
     percent: int | None = None
     """Of a resource's request, instead."""
+    readiness: CpuReadiness | None = None
+    """Of CPU."""
 
 
 @dataclass(frozen=True)
@@ -167,13 +174,16 @@ def _behavior(given: Mapping[str, Any]) -> Behavior:
 
 def _target(entry: Mapping[str, Any]) -> Target:
     kind = str(entry["type"])
-    section = entry[kind.lower()]
-    name = section["name"] if kind == "Resource" else section["metric"]["name"]
+    section = entry[kind[:1].lower() + kind[1:]]
+    name = section["name"] if kind in _RESOURCES else section["metric"]["name"]
+    readiness = CpuReadiness() if kind in _RESOURCES and name == "cpu" else None
+    if kind == "ContainerResource":
+        name = f"{section['container']}/{name}"
     target = section["target"]
     if "averageUtilization" in target:
-        return Target(kind, name, averages=True, milli=0, percent=int(target["averageUtilization"]))
+        return Target(kind, name, True, 0, int(target["averageUtilization"]), readiness)
     averages = "averageValue" in target
-    return Target(kind, name, averages, milli(target["averageValue" if averages else "value"]))
+    return Target(kind, name, averages, milli(target["averageValue" if averages else "value"]), None, readiness)
 
 
 def _pods(given: Any, current: int) -> list[Pod]:
@@ -204,5 +214,18 @@ def _metric(target: Target, row: Mapping[str, Any], pods: Sequence[Pod], now: fl
         value = {pod.name: value for pod in pods}
     samples = {name: Sample(milli(each), at_s=now) for name, each in value.items() if each is not None}
     if target.percent is None:
-        return PodsMetric(samples, target.milli)
-    return CpuUtilization(samples, milli(row["requests"]), target.percent)
+        return PodsMetric(samples, target.milli, target.readiness)
+    return Utilization(samples, _requests(target, row, pods), target.percent, target.readiness)
+
+
+def _requests(target: Target, row: Mapping[str, Any], pods: Sequence[Pod]) -> Mapping[str, int]:
+    given = row.get("requests")
+    if isinstance(given, Mapping):
+        given = given.get(target.name)
+    elif target.readiness is None:
+        given = None  # a bare quantity is of CPU
+    if given is None:
+        raise ValueError(f"requests of {target.name} are needed for its utilization")
+    if isinstance(given, Mapping):
+        return {name: milli(each) for name, each in given.items() if each is not None}
+    return dict.fromkeys([pod.name for pod in pods], milli(given))

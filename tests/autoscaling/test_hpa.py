@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from autoscaling.hpa import (
     Autoscaler,
     Behavior,
-    CpuUtilization,
     ExternalAverage,
     ExternalValue,
     MetricError,
@@ -19,6 +18,7 @@ from autoscaling.hpa import (
     ScalingPolicy,
     ScalingRules,
     Tolerances,
+    Utilization,
     replicas_for,
 )
 
@@ -99,9 +99,9 @@ def test_without_a_metric_of_any_pod_there_is_no_answer() -> None:
         wanted(metric(10, target=10), [])
 
 
-def cpu(*milli: int, percent: int, at_s: float = LATE) -> CpuUtilization:
+def cpu(*milli: int, percent: int, at_s: float = LATE) -> Utilization:
     found = {f"p{number}": Sample(value, at_s) for number, value in enumerate(milli)}
-    return CpuUtilization(found, 1000, percent)
+    return Utilization(found, {f"p{number}": 1000 for number in range(9)}, percent)
 
 
 def test_cpu_is_a_share_of_what_is_requested() -> None:

@@ -76,6 +76,81 @@ def test_a_total_and_a_utilization_are_read_as_such(tmp_path: Path) -> None:
     assert decided(manifest(tmp_path, cpu), trace(tmp_path, *rows)) == [4]
 
 
+def resource(name: str, **target: Any) -> dict[str, Any]:
+    return {"type": "Resource", "resource": {"name": name, "target": target}}
+
+
+STARTING = [{"name": "a"}, {"name": "b"}, {"name": "c", "ready": False, "started": 990, "became_ready": 990}]
+
+
+@pytest.mark.parametrize("target", [{"averageUtilization": 50}, {"averageValue": "500m"}])
+def test_a_starting_pod_says_nothing_by_its_cpu_be_it_a_share_or_an_amount(
+    target: dict[str, Any], tmp_path: Path
+) -> None:
+    row = {
+        "at": 1000,
+        "replicas": 3,
+        "pods": STARTING,
+        "requests": "1",
+        "metrics": {"cpu": {"a": "900m", "b": "900m", "c": "3"}},
+    }
+    # c counts as idle: 1.8 cores of 3 are 60 % of 50 %.
+    assert decided(manifest(tmp_path, resource("cpu", **target)), trace(tmp_path, row)) == [4]
+
+
+@pytest.mark.parametrize("target", [{"averageUtilization": 50}, {"averageValue": "512Mi"}])
+def test_the_memory_of_a_starting_pod_counts(target: dict[str, Any], tmp_path: Path) -> None:
+    row = {
+        "at": 1000,
+        "replicas": 3,
+        "pods": STARTING,
+        "requests": {"cpu": "1", "memory": "1Gi"},
+        "metrics": {"memory": {"a": "1Gi", "b": "1Gi", "c": "1Gi"}},
+    }
+    assert decided(manifest(tmp_path, resource("memory", **target)), trace(tmp_path, row)) == [6]
+
+
+def test_pods_may_request_different_amounts(tmp_path: Path) -> None:
+    row = {
+        "at": 1000,
+        "replicas": 2,
+        "pods": ["old", "new"],
+        "requests": {"cpu": {"old": "1", "new": "3"}},
+        "metrics": {"cpu": {"old": "900m", "new": "900m"}},
+    }
+    # 1.8 of 4 cores: 45 %, within the tolerance of 50.
+    assert decided(manifest(tmp_path, resource("cpu", averageUtilization=50)), trace(tmp_path, row)) == [2]
+    del row["requests"]["cpu"]["new"]  # type: ignore[index]
+    # The controller then has no utilization.
+    assert decided(manifest(tmp_path, resource("cpu", averageUtilization=10)), trace(tmp_path, row)) == [2]
+
+
+def test_the_cpu_of_one_container_is_a_metric_of_its_own(tmp_path: Path) -> None:
+    cpu = {"name": "cpu", "container": "triton", "target": {"type": "Utilization", "averageUtilization": 50}}
+    both = manifest(
+        tmp_path,
+        resource("cpu", averageUtilization=50),
+        {"type": "ContainerResource", "containerResource": cpu},
+    )
+    row = {
+        "at": 1000,
+        "replicas": 2,
+        "requests": {"cpu": "2", "triton/cpu": "1"},
+        "metrics": {"cpu": "1", "triton/cpu": "1"},
+    }
+    assert decided(both, trace(tmp_path, row)) == [4]
+
+
+def test_a_utilization_needs_requests(tmp_path: Path) -> None:
+    row = {"at": 1000, "replicas": 2, "requests": "1", "metrics": {"memory": "1Gi"}}
+    hpa = manifest(tmp_path, resource("memory", averageUtilization=50))
+    with pytest.raises(SlipwayError, match=r"line 1: .*requests of memory"):
+        decided(hpa, trace(tmp_path, row))
+    row["requests"] = {"memory": "0"}
+    # Nobody requests anything: there is no utilization, and nothing changes.
+    assert decided(hpa, trace(tmp_path, row)) == [2]
+
+
 def test_recorded_decisions_are_compared(tmp_path: Path) -> None:
     hpa = manifest(tmp_path)
     rows = [{"at": 0, "metrics": {"in_flight": 8}, "desired": 4}, {"at": 15, "metrics": {"in_flight": 4}, "desired": 5}]
