@@ -7,8 +7,9 @@ object a line for each sync of the controller, in order:
 
     at        seconds, of any clock
     replicas  what the workload is set to; without it, what was decided at the line before
-    pods      names, or objects with name, running, ready, started and became_ready (seconds of `at`); without it,
-              as many as there are replicas, all ready
+    pods      names, or objects with name, running, ready, started and became_ready (seconds of `at`; long ago unless
+              told, where a pod that isn't ready never was); without it, those that the metrics name, and more up to
+              the replicas, all ready
     metrics   by the metric's name (a resource's, `cpu`; of one container, `CONTAINER/cpu`): a mapping of pods to
               quantities, or one quantity (each pod's; External: the total; Object: the value). A pod or metric that is
               left out or null could not be had
@@ -49,6 +50,7 @@ _SUFFIXES = {
     "M": Decimal(10**6), "G": Decimal(10**9), "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30),
 }  # fmt: skip
 
+_LONG_AGO = -1e9
 _RESOURCES = ("Resource", "ContainerResource")
 
 
@@ -125,7 +127,7 @@ def replay(scaler: Scaler, trace: Path) -> Iterator[Step]:
             now = float(row["at"])
             _require_forward(before, now)
             current = int(row.get("replicas", current))
-            pods = _pods(row.get("pods"), current)
+            pods = _pods(row, current)
             metrics = [_metric(target, row, pods, now) for target in scaler.targets]
             recorded = row.get("desired")
             wanted = autoscaler.reconcile(now, current, pods, metrics)
@@ -186,21 +188,29 @@ def _target(entry: Mapping[str, Any]) -> Target:
     return Target(kind, name, averages, milli(target["averageValue" if averages else "value"]), None, readiness)
 
 
-def _pods(given: Any, current: int) -> list[Pod]:
-    if given is None:
-        return [Pod(f"pod-{number}", running=True, ready=True) for number in range(current)]
-    return [
-        Pod(each, running=True, ready=True)
-        if isinstance(each, str)
-        else Pod(
-            each["name"],
-            running=bool(each.get("running", True)),
-            ready=bool(each.get("ready", True)),
-            started_s=float(each.get("started", 0)),
-            became_ready_s=float(each.get("became_ready", 0)),
-        )
-        for each in given
-    ]
+def _pods(row: Mapping[str, Any], current: int) -> list[Pod]:
+    given = row.get("pods")
+    return [_pod(each) for each in (_names(row, current) if given is None else given)]
+
+
+def _names(row: Mapping[str, Any], current: int) -> list[str]:
+    """Of a row without pods: what the metrics have, and more where those are fewer than the replicas."""
+    found = [name for by_pod in row.get("metrics", {}).values() if isinstance(by_pod, Mapping) for name in by_pod]
+    names = list(dict.fromkeys(found))
+    return names + [f"(no metric) {number}" for number in range(len(names), current)]
+
+
+def _pod(given: Any) -> Pod:
+    if isinstance(given, str):
+        given = {"name": given}
+    started = float(given.get("started", _LONG_AGO))
+    return Pod(
+        given["name"],
+        running=bool(given.get("running", True)),
+        ready=bool(given.get("ready", True)),
+        started_s=started,
+        became_ready_s=float(given.get("became_ready", started)),
+    )
 
 
 def _metric(target: Target, row: Mapping[str, Any], pods: Sequence[Pod], now: float) -> Metric:

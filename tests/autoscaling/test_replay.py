@@ -29,6 +29,10 @@ def manifest(folder: Path, *metrics: dict[str, Any], **spec: Any) -> Path:
     return file
 
 
+def resource(name: str, **target: Any) -> dict[str, Any]:
+    return {"type": "Resource", "resource": {"name": name, "target": target}}
+
+
 def trace(folder: Path, *rows: dict[str, Any]) -> Path:
     file = folder / "trace.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -43,6 +47,26 @@ def test_a_trace_may_be_no_more_than_averages(tmp_path: Path) -> None:
     rows = [{"at": 15 * step, "metrics": {"in_flight": value}} for step, value in enumerate([4, 8, 8, "4200m", 1])]
     # 2 pods at 8 of 4: 4; 4 at 8: 8; 4.2 is within the tolerance; down only after five minutes.
     assert decided(manifest(tmp_path), trace(tmp_path, *rows)) == [2, 4, 8, 8, 8]
+
+
+def test_pods_that_are_not_listed_are_those_of_the_metrics(tmp_path: Path) -> None:
+    rows = [
+        {"at": 0, "replicas": 2, "metrics": {"in_flight": {"pod-a": 8, "pod-b": "8"}}},
+        # A third pod has no metric, whether its name is there or not: it counts as idle.
+        {"at": 15, "replicas": 3, "metrics": {"in_flight": {"pod-a": 8, "pod-b": "8"}}},
+        {"at": 30, "replicas": 3, "metrics": {"in_flight": {"pod-a": 8, "pod-b": "8", "pod-c": None}}},
+    ]
+    assert decided(manifest(tmp_path), trace(tmp_path, *rows)) == [4, 4, 4]
+
+
+def test_pods_without_times_are_old(tmp_path: Path) -> None:
+    cpu = manifest(tmp_path, resource("cpu", averageUtilization=50))
+    row = {"at": 0, "replicas": 2, "requests": "1", "metrics": {"cpu": "1"}}
+    assert decided(cpu, trace(tmp_path, row)) == [4]
+    # One that isn't ready never was, and counts as idle.
+    pods = [{"name": "a"}, {"name": "b"}, {"name": "c", "ready": False}]
+    row |= {"replicas": 3, "pods": pods, "metrics": {"cpu": {"a": "900m", "b": "900m", "c": "3"}}}
+    assert decided(cpu, trace(tmp_path, row)) == [4]
 
 
 def test_what_the_workload_was_set_to_goes_before_what_was_decided(tmp_path: Path) -> None:
@@ -74,10 +98,6 @@ def test_a_total_and_a_utilization_are_read_as_such(tmp_path: Path) -> None:
     assert decided(manifest(tmp_path, total), trace(tmp_path, *rows)) == [4]
     rows = [{"at": 1000, "replicas": 2, "requests": "2", "metrics": {"cpu": {"pod-0": "1900m", "pod-1": "1700m"}}}]
     assert decided(manifest(tmp_path, cpu), trace(tmp_path, *rows)) == [4]
-
-
-def resource(name: str, **target: Any) -> dict[str, Any]:
-    return {"type": "Resource", "resource": {"name": name, "target": target}}
 
 
 STARTING = [{"name": "a"}, {"name": "b"}, {"name": "c", "ready": False, "started": 990, "became_ready": 990}]
