@@ -12,6 +12,9 @@
     plan.py              several policies under one traffic: does the objective hold, at how many replica-hours
     growth.py            what a rate takes up to a million requests/s, and which limit it meets first
     report.py, plot.py   a plan as tables and as a picture
+    manifest.py          a HorizontalPodAutoscaler's manifest
+    quantities.py        the quantities in it and in a trace
+    replay.py            a recorded autoscaler, decided again
 
 Everything here is arithmetic; nothing talks to a cluster.
 """

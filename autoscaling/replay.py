@@ -21,85 +21,15 @@ object a line for each sync of the controller, in order:
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
-from autoscaling.hpa import (
-    DEFAULT_DOWN,
-    DEFAULT_UP,
-    Autoscaler,
-    Behavior,
-    CpuReadiness,
-    ExternalAverage,
-    ExternalValue,
-    Metric,
-    Pod,
-    PodsMetric,
-    Sample,
-    Utilization,
-)
-from autoscaling.settings import BehaviorValues
+from autoscaling.hpa import Autoscaler, ExternalAverage, ExternalValue, Metric, Pod, PodsMetric, Sample, Utilization
+from autoscaling.manifest import Scaler, Target
+from autoscaling.quantities import milli
 from slipway.errors import SlipwayError
 
-_SUFFIXES = {
-    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1), "k": Decimal(10**3),
-    "M": Decimal(10**6), "G": Decimal(10**9), "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30),
-}  # fmt: skip
-
 _LONG_AGO = -1e9
-_RESOURCES = ("Resource", "ContainerResource")
-
-
-@dataclass(frozen=True)
-class Target:
-    """One entry of `spec.metrics`."""
-
-    kind: str
-    """Pods, Resource, ContainerResource, External, Object, as in the manifest."""
-    name: str
-    """As the trace has it."""
-    averages: bool
-    """Whether the target is an average over pods, not one value."""
-    milli: int
-    percent: int | None = None
-    """Of a resource's request, instead."""
-    readiness: CpuReadiness | None = None
-    """Of CPU."""
-
-
-@dataclass(frozen=True)
-class Scaler:
-    """An HPA's manifest, read."""
-
-    minimum: int
-    maximum: int
-    behavior: Behavior | None
-    targets: tuple[Target, ...]
-
-    @classmethod
-    def read(cls, file: Path) -> "Scaler":
-        """Of the first HorizontalPodAutoscaler in `file`; raises `SlipwayError` if there is none that can be read."""
-        try:
-            documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
-            [manifest, *_] = [
-                each for each in documents if isinstance(each, dict) and each.get("kind") == "HorizontalPodAutoscaler"
-            ]
-            spec = manifest["spec"]
-            behavior = spec.get("behavior")
-            return cls(
-                int(spec.get("minReplicas", 1)),
-                int(spec["maxReplicas"]),
-                None if behavior is None else _behavior(behavior),
-                tuple(_target(entry) for entry in spec.get("metrics", [])),
-            )
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SlipwayError(f"{file} can't be read: {error}") from error
-        except (KeyError, TypeError, ValueError, ValidationError) as error:
-            raise SlipwayError(f"{file} has no HorizontalPodAutoscaler that can be replayed: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -137,18 +67,6 @@ def replay(scaler: Scaler, trace: Path) -> Iterator[Step]:
         current, before = wanted, now
 
 
-def milli(quantity: Any) -> int:
-    """A quantity of Kubernetes in thousandths, rounded up as the API does; raises `ValueError` if it is none."""
-    text = str(quantity)
-    suffix = text.lstrip("+-.0123456789eE") if text[-1:].isalpha() else ""
-    number = text.removesuffix(suffix) if suffix else text
-    try:
-        value = Decimal(number) * _SUFFIXES[suffix] * 1000
-    except (InvalidOperation, KeyError) as error:
-        raise ValueError(f"{quantity!r} is no quantity") from error
-    return int(value.to_integral_value(rounding="ROUND_CEILING"))
-
-
 def _require_forward(before: float, now: float) -> None:
     if now < before:
         raise ValueError(f"at goes back from {before:g} to {now:g}")
@@ -167,25 +85,6 @@ def _rows(trace: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise SlipwayError(f"{trace} can't be read: {error}") from error
     except json.JSONDecodeError as error:
         raise SlipwayError(f"{trace} is not JSON lines: {error}") from error
-
-
-def _behavior(given: Mapping[str, Any]) -> Behavior:
-    read = BehaviorValues.model_validate(given)
-    return Behavior(read.scaleUp.rules(DEFAULT_UP), read.scaleDown.rules(DEFAULT_DOWN))
-
-
-def _target(entry: Mapping[str, Any]) -> Target:
-    kind = str(entry["type"])
-    section = entry[kind[:1].lower() + kind[1:]]
-    name = section["name"] if kind in _RESOURCES else section["metric"]["name"]
-    readiness = CpuReadiness() if kind in _RESOURCES and name == "cpu" else None
-    if kind == "ContainerResource":
-        name = f"{section['container']}/{name}"
-    target = section["target"]
-    if "averageUtilization" in target:
-        return Target(kind, name, True, 0, int(target["averageUtilization"]), readiness)
-    averages = "averageValue" in target
-    return Target(kind, name, averages, milli(target["averageValue" if averages else "value"]), None, readiness)
 
 
 def _pods(row: Mapping[str, Any], current: int) -> list[Pod]:

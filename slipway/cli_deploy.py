@@ -162,7 +162,7 @@ def replay(hpa: Path, trace: Path) -> int:
 
     Prints a JSON line for each sync. Exit code 2 if the trace has decisions and one differs.
     """
-    from autoscaling.replay import Scaler
+    from autoscaling.manifest import Scaler
     from autoscaling.replay import replay as decide
 
     steps = compared = differing = 0

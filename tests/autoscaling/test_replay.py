@@ -8,7 +8,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from autoscaling.replay import Scaler, milli, replay
+from autoscaling.manifest import Scaler
+from autoscaling.replay import replay
 from slipway.cli import cli
 from slipway.errors import SlipwayError
 
@@ -197,28 +198,3 @@ def test_a_line_that_can_not_be_read_is_named(text: str, message: str, tmp_path:
     file.write_text(text, encoding="utf-8")
     with pytest.raises(SlipwayError, match=message):
         list(replay(Scaler.read(manifest(tmp_path)), file))
-
-
-@pytest.mark.parametrize("text", ["", "kind: Deployment", "kind: HorizontalPodAutoscaler", "{", "[1, 2]"])
-def test_a_file_without_an_autoscaler_is_refused(text: str, tmp_path: Path) -> None:
-    file = tmp_path / "hpa.yaml"
-    file.write_text(text, encoding="utf-8")
-    with pytest.raises(SlipwayError, match=r"hpa\.yaml"):
-        Scaler.read(file)
-
-
-@pytest.mark.parametrize(
-    ("quantity", "expected"),
-    [
-        (3, 3000),
-        ("3", 3000),
-        (2.5, 2500),
-        ("1400m", 1400),
-        ("2k", 2_000_000),
-        ("1Ki", 1_024_000),
-        ("100u", 1),
-        ("1e3", 10**6),
-    ],
-)
-def test_quantities_are_thousandths(quantity: Any, expected: int) -> None:
-    assert milli(quantity) == expected
