@@ -63,13 +63,20 @@ class Scaler:
         try:
             read = _Spec.model_validate(spec)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in ("spec", *first["loc"]))
-            shown = "" if isinstance(first["input"], dict | list) else f"; it is {first['input']!r}"
-            raise SlipwayError(f"{file}: {where}: {first['msg'].removeprefix('Value error, ')}{shown}.") from error
+            raise SlipwayError(f"{file}: {first_error(error, 'spec')}.") from error
         return cls(
             read.minReplicas, read.maxReplicas, _behavior(read.behavior), tuple(each.target() for each in read.metrics)
         )
+
+
+def first_error(error: ValidationError, *within: str) -> str:
+    """What was wrong first, in one line: where, what is allowed, what is there."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in (*within, *first["loc"]))
+    message, given = first["msg"].removeprefix("Value error, "), first["input"]
+    if isinstance(given, dict | list) or message.startswith(repr(given)):
+        return f"{where}: {message}"
+    return f"{where}: {message}; it is {given!r}"
 
 
 def _autoscalers(document: Any) -> Iterator[dict[str, Any]]:

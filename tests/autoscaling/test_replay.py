@@ -182,19 +182,51 @@ def test_recorded_decisions_are_compared(tmp_path: Path) -> None:
     assert [(line["desired"], line["recorded"]) for line in lines] == [(4, 4), (4, 5)]
 
 
+TOTAL = {
+    "type": "External",
+    "external": {"metric": {"name": "rate"}, "target": {"type": "AverageValue", "averageValue": "100"}},
+}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not JSON lines"),
+        ("", "has no lines"),
+        ("\n \n", "has no lines"),
+        ("{", "not JSON lines: line 1"),
+        ("[" * 100_000, "not JSON lines: line 1"),
+        ('{"at": 1}\n{"at": ' + "1" * 5000 + "}", "not JSON lines: line 2"),
         ("[]", "line 1: an object"),
-        ('{"metrics": {}}', "line 1: .*at"),
+        ('{"metrics": {}}', "line 1: at"),
+        ('{"at": NaN}', "line 1: at: .*finite"),
+        ('{"at": "noon"}', "line 1: at: .*'noon'"),
         ('{"at": 5}\n{"at": 4}', "line 2: .*goes back"),
-        ('{"at": 0, "metrics": {"in_flight": "many"}}', "line 1: .*no quantity"),
-        ('{"at": 0, "metrics": 7}', "line 1"),
+        ('{"at": 0, "replicas": -1}', "line 1: replicas: .*-1"),
+        ('{"at": 0, "replicas": 2.5}', "line 1: replicas: .*2.5"),
+        ('{"at": 0, "replicas": 1e9}', "line 1: 1000000000 replicas are more"),
+        ('{"at": 0, "desired": "some"}', "line 1: desired: .*'some'"),
+        ('{"at": 0, "metrics": {"in_flight": "many"}}', r"line 1: metrics\.in_flight: 'many' is no quantity"),
+        ('{"at": 0, "metrics": {"in_flight": {"a": []}}}', r"line 1: metrics\.in_flight\.a: \[\] is no quantity"),
+        ('{"at": 0, "metrics": {"rate": {"a": 1}, "in_flight": 2}}', r"line 1: metrics\.rate: one quantity"),
+        ('{"at": 0, "metrics": {"inflight": 2, "rate": 1}}', r"metrics\.inflight is none of the .*: in_flight, rate"),
+        ('{"at": 0, "metrics": 7}', "line 1: metrics"),
+        ('{"at": 0, "pods": "ab"}', "line 1: pods"),
+        ('{"at": 0, "pods": [{"nome": "a"}]}', r"line 1: pods\.0\.name"),
+        ('{"at": 0, "pods": [{"name": "a", "redy": false}]}', r"line 1: pods\.0\.redy"),
+        ('{"at": 0, "pods": ["a", {"name": "a"}]}', "line 1: pods: a is there 2 times"),
     ],
 )
 def test_a_line_that_can_not_be_read_is_named(text: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "trace.jsonl"
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(SlipwayError, match=message):
-        list(replay(Scaler.read(manifest(tmp_path)), file))
+    with pytest.raises(SlipwayError, match=message) as error:
+        decided(manifest(tmp_path, PODS, TOTAL), file)
+    assert "trace.jsonl" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_metrics_and_keys_that_the_autoscaler_does_not_have_are_left_alone(tmp_path: Path) -> None:
+    row = {"at": 0, "replicas": 2, "note": "…", "metrics": {"in_flight": 8, "memory": "1Gi"}}
+    assert decided(manifest(tmp_path), trace(tmp_path, row)) == [4]
+    missing = {"at": 0, "replicas": 2, "metrics": None}
+    assert decided(manifest(tmp_path), trace(tmp_path, missing)) == [2]
