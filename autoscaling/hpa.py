@@ -79,7 +79,7 @@ DEFAULT_DOWN = ScalingRules(300, (ScalingPolicy("Percent", 100, 15),))
 
 @dataclass(frozen=True)
 class Pod:
-    """What the controller knows of a pod; a pod that is being deleted or has failed is not to be given."""
+    """What the controller knows of a pod; one that has failed or ended is not to be given."""
 
     name: str
     running: bool
@@ -88,6 +88,8 @@ class Pod:
     started_s: float = 0.0
     became_ready_s: float = 0.0
     """Last change of its readiness."""
+    deleting: bool = False
+    """It then counts for nothing but, as long as it is ready, in `ExternalValue`."""
 
 
 @dataclass(frozen=True)
@@ -158,13 +160,14 @@ Metric = PodsMetric | Utilization | ExternalAverage | ExternalValue
 
 def replicas_for(metric: Metric, pods: Sequence[Pod], current: int, tolerances: Tolerances, now_s: float) -> int:
     """Replicas that `metric` asks for; raises `MetricError` if it can't say."""
+    staying = [pod for pod in pods if not pod.deleting]
     match metric:
         case PodsMetric():
-            return _for_pods(metric, pods, current, tolerances, now_s)
+            return _for_pods(metric, staying, current, tolerances, now_s)
         case Utilization():
-            return _for_utilization(metric, pods, current, tolerances, now_s)
+            return _for_utilization(metric, staying, current, tolerances, now_s)
         case ExternalAverage():
-            return _for_external_average(metric, len(pods), tolerances)
+            return _for_external_average(metric, len(staying), tolerances)
         case ExternalValue():
             return _for_external_value(metric, pods, current, tolerances)
 

@@ -7,12 +7,13 @@ object a line for each sync of the controller, in order:
 
     at        seconds, of any clock
     replicas  what the workload is set to; without it, what was decided at the line before
-    pods      names, or objects with name, running, ready, started and became_ready (seconds of `at`; long ago
+    pods      names, or objects with name, running, ready, deleting, started and became_ready (seconds of `at`; long ago
               unless told, where a pod that isn't ready never was); without it, those that the metrics name, and more up
               to the replicas, all ready
     metrics   by the metric's name (a resource's, `cpu`; of one container, `CONTAINER/cpu`): a mapping of pods to
               quantities, or one quantity (each pod's; External: the total; Object: the value). A pod or metric that is
-              left out or null could not be had.
+              left out or null could not be had. Instead of a pod's quantity, an object with value, at and window: when
+              it was taken, and over how many seconds (at the sync, and over 60, unless told)
     requests  for a utilization: the CPU that each pod asks for, or by the metric's name a quantity or a mapping of pods
               to quantities
     desired   what the real controller decided, to be compared with
@@ -81,10 +82,17 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+class _Sample(_Strict):
+    value: Annotated[int, BeforeValidator(milli)]
+    at: float | None = None
+    window: Annotated[float, Field(ge=0)] = 60.0
+
+
 class _Pod(_Strict):
     name: str
     running: bool = True
     ready: bool = True
+    deleting: bool = False
     started: float = _LONG_AGO
     became_ready: float | None = None
 
@@ -154,6 +162,7 @@ def _pods(row: _Row, current: int) -> list[Pod]:
             ready=pod.ready,
             started_s=pod.started,
             became_ready_s=pod.started if pod.became_ready is None else pod.became_ready,
+            deleting=pod.deleting,
         )
         for pod in row.pods
     ]
@@ -177,9 +186,7 @@ def _metric(target: Target, row: _Row, pods: Sequence[Pod]) -> Metric:
         number = None if value is None else _quantity(where, value)
         return ExternalAverage(number, target.milli) if target.averages else ExternalValue(number, target.milli)
     if isinstance(value, Mapping):
-        samples = {
-            name: Sample(_quantity(f"{where}.{name}", each), row.at) for name, each in value.items() if each is not None
-        }
+        samples = {name: _sample(f"{where}.{name}", each, row.at) for name, each in value.items() if each is not None}
     elif value is None:
         samples = {}
     else:
@@ -187,6 +194,16 @@ def _metric(target: Target, row: _Row, pods: Sequence[Pod]) -> Metric:
     if target.percent is None:
         return PodsMetric(samples, target.milli, target.readiness)
     return Utilization(samples, _requests(target, row, pods), target.percent, target.readiness)
+
+
+def _sample(where: str, given: Any, now: float) -> Sample:
+    if not isinstance(given, Mapping):
+        return Sample(_quantity(where, given), now)
+    try:
+        read = _Sample.model_validate(given)
+    except ValidationError as error:
+        raise ValueError(f"{where}.{first_error(error)}") from error
+    return Sample(read.value, now if read.at is None else read.at, read.window)
 
 
 def _quantity(where: str, given: Any) -> int:

@@ -70,6 +70,28 @@ def test_pods_without_times_are_old(tmp_path: Path) -> None:
     assert decided(cpu, trace(tmp_path, row)) == [4]
 
 
+def test_a_sample_may_say_when_it_was_taken(tmp_path: Path) -> None:
+    cpu = manifest(tmp_path, resource("cpu", averageUtilization=50))
+    young = {"name": "c", "started": 930, "became_ready": 960}
+
+    def row(**sample: Any) -> dict[str, Any]:
+        used = {"a": "500m", "b": "500m", "c": {"value": "2", **sample}}
+        return {"at": 1000, "replicas": 3, "pods": ["a", "b", young], "requests": "1", "metrics": {"cpu": used}}
+
+    # A sample of a starting pod counts if all of its window came after the pod was ready: 3 cores of 3, then.
+    assert decided(cpu, trace(tmp_path, row())) == [3]
+    assert decided(cpu, trace(tmp_path, row(window=30))) == [6]
+    assert decided(cpu, trace(tmp_path, row(window=30, at=985))) == [3]
+
+
+def test_a_pod_that_is_being_deleted_counts_for_one_value_only(tmp_path: Path) -> None:
+    value = {"type": "External", "external": {"metric": {"name": "rate"}, "target": {"type": "Value", "value": "1"}}}
+    pods = [{"name": "a"}, {"name": "b"}, {"name": "c", "deleting": True}]
+    row = {"at": 0, "replicas": 2, "pods": pods, "metrics": {"in_flight": {"a": 8, "b": 8, "c": 80}, "rate": 2}}
+    assert decided(manifest(tmp_path, PODS), trace(tmp_path, row)) == [4]
+    assert decided(manifest(tmp_path, value), trace(tmp_path, row)) == [6]
+
+
 def test_what_the_workload_was_set_to_goes_before_what_was_decided(tmp_path: Path) -> None:
     rows = [
         {"at": 0, "replicas": 3, "metrics": {"in_flight": 8}},
@@ -207,6 +229,7 @@ TOTAL = {
         ('{"at": 0, "desired": "some"}', "line 1: desired: .*'some'"),
         ('{"at": 0, "metrics": {"in_flight": "many"}}', r"line 1: metrics\.in_flight: 'many' is no quantity"),
         ('{"at": 0, "metrics": {"in_flight": {"a": []}}}', r"line 1: metrics\.in_flight\.a: \[\] is no quantity"),
+        ('{"at": 0, "metrics": {"in_flight": {"a": {"at": 0}}}}', r"line 1: metrics\.in_flight\.a\.value"),
         ('{"at": 0, "metrics": {"rate": {"a": 1}, "in_flight": 2}}', r"line 1: metrics\.rate: one quantity"),
         ('{"at": 0, "metrics": {"inflight": 2, "rate": 1}}', r"metrics\.inflight is none of the .*: in_flight, rate"),
         ('{"at": 0, "metrics": 7}', "line 1: metrics"),
