@@ -118,6 +118,20 @@ class CpuReadiness:
 
 
 @dataclass(frozen=True)
+class Controller:
+    """The settings of kube-controller-manager that decide where a manifest says nothing."""
+
+    tolerance: float = 0.1
+    """`--horizontal-pod-autoscaler-tolerance`."""
+    downscale_stabilization_s: int = 300
+    """`--horizontal-pod-autoscaler-downscale-stabilization`."""
+    readiness: CpuReadiness = CpuReadiness()
+
+
+USUAL_CONTROLLER = Controller()
+
+
+@dataclass(frozen=True)
 class PodsMetric:
     """`type: Pods`, or a resource: an average over the pods that have it, against `averageValue`."""
 
@@ -310,12 +324,13 @@ class Autoscaler:
     """One HorizontalPodAutoscaler and what its controller remembers of it.
 
     `reconcile` is to be called every `SYNC_PERIOD_S` with a clock that only goes forward. Without a behavior the
-    controller has other rules than the API's defaults for one: at most double (or 4), and down after five minutes.
+    controller has other rules than the API's defaults for one: at most double (or 4), and down after its own window.
     """
 
     min_replicas: int
     max_replicas: int
     behavior: Behavior | None = Behavior()
+    controller: Controller = USUAL_CONTROLLER
     _recommendations: list[tuple[float, int]] = field(default_factory=list)
     _added: list[_Event] = field(default_factory=list)
     _removed: list[_Event] = field(default_factory=list)
@@ -349,7 +364,7 @@ class Autoscaler:
 
     def _tolerances(self) -> Tolerances:
         if self.behavior is None:
-            return Tolerances()
+            return Tolerances(self.controller.tolerance, self.controller.tolerance)
         return Tolerances(up=self.behavior.up.tolerance, down=self.behavior.down.tolerance)
 
     def _normalize(self, now_s: float, current: int, wanted: int) -> int:
@@ -375,7 +390,7 @@ class Autoscaler:
         return min(max(current, lowest), highest)
 
     def _highest_recent(self, now_s: float, wanted: int) -> int:
-        cutoff = now_s - DEFAULT_DOWN.stabilization_s
+        cutoff = now_s - self.controller.downscale_stabilization_s
         self._recommendations = [(at, count) for at, count in self._recommendations if at >= cutoff]
         self._recommendations.append((now_s, wanted))
         return max(count for _, count in self._recommendations)

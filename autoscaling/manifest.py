@@ -5,14 +5,14 @@ defaults, so one that was never applied is decided by like one that was: without
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from autoscaling.hpa import DEFAULT_DOWN, DEFAULT_UP, Behavior, CpuReadiness
+from autoscaling.hpa import DEFAULT_DOWN, DEFAULT_UP, USUAL_CONTROLLER, Behavior, Controller, CpuReadiness
 from autoscaling.quantities import exact, milli
 from autoscaling.settings import BehaviorValues
 from slipway.errors import SlipwayError
@@ -48,9 +48,10 @@ class Scaler:
     maximum: int
     behavior: Behavior | None
     targets: tuple[Target, ...]
+    controller: Controller = USUAL_CONTROLLER
 
     @classmethod
-    def read(cls, file: Path) -> "Scaler":
+    def read(cls, file: Path, controller: Controller = USUAL_CONTROLLER) -> "Scaler":
         """Of the one HorizontalPodAutoscaler in `file`; raises `SlipwayError` that names what can't be replayed."""
         try:
             documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
@@ -64,8 +65,13 @@ class Scaler:
             read = _Spec.model_validate(spec)
         except ValidationError as error:
             raise SlipwayError(f"{file}: {first_error(error, 'spec')}.") from error
+        targets = [each.target() for each in read.metrics]
         return cls(
-            read.minReplicas, read.maxReplicas, _behavior(read.behavior), tuple(each.target() for each in read.metrics)
+            read.minReplicas,
+            read.maxReplicas,
+            _behavior(read.behavior, controller),
+            tuple(replace(each, readiness=controller.readiness) if each.readiness else each for each in targets),
+            controller,
         )
 
 
@@ -208,6 +214,10 @@ _DEFAULT_METRICS: list[dict[str, Any]] = [
 ]
 
 
-def _behavior(read: BehaviorValues | None) -> Behavior | None:
+def _behavior(read: BehaviorValues | None, controller: Controller) -> Behavior | None:
     """None without one: the controller then has rules of its own."""
-    return None if read is None else Behavior(read.scaleUp.rules(DEFAULT_UP), read.scaleDown.rules(DEFAULT_DOWN))
+    if read is None:
+        return None
+    up = replace(DEFAULT_UP, tolerance=controller.tolerance)
+    down = replace(DEFAULT_DOWN, tolerance=controller.tolerance, stabilization_s=controller.downscale_stabilization_s)
+    return Behavior(read.scaleUp.rules(up), read.scaleDown.rules(down))

@@ -57,7 +57,7 @@ class Step:
 
 def replay(scaler: Scaler, trace: Path) -> Iterator[Step]:
     """What is decided at each line of `trace`; raises `SlipwayError` that names a line that can't be read."""
-    autoscaler = Autoscaler(scaler.minimum, scaler.maximum, scaler.behavior)
+    autoscaler = Autoscaler(scaler.minimum, scaler.maximum, scaler.behavior, scaler.controller)
     current, before = scaler.minimum, float("-inf")
     for number, read in _lines(trace):
         try:

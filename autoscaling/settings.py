@@ -53,7 +53,7 @@ class RuleValues(_Values):
             if self.policies
             else default.policies,
             self.selectPolicy,
-            self.tolerance,
+            self.tolerance if "tolerance" in self.model_fields_set else default.tolerance,
         )
 
 

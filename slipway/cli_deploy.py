@@ -12,6 +12,7 @@ from slipway.progress import progress, say
 from slipway.quantities import Milliseconds, Seconds
 
 _FILE = click.Path(path_type=Path)
+_OF_CONTROLLER = "The controller's flag --horizontal-pod-autoscaler-…"
 
 
 @click.group()
@@ -157,16 +158,25 @@ def _write(out: Path, made: Any) -> None:
 @deploy.command()
 @click.argument("hpa", type=_FILE)
 @click.argument("trace", type=_FILE)
-def replay(hpa: Path, trace: Path) -> int:
+@click.option("--tolerance", type=click.FloatRange(0), default=0.1, show_default=True, help=_OF_CONTROLLER)
+@click.option("--downscale-stabilization", type=Seconds(), default="5m", show_default=True, help=_OF_CONTROLLER)
+@click.option("--cpu-initialization-period", type=Seconds(), default="5m", show_default=True, help=_OF_CONTROLLER)
+@click.option("--initial-readiness-delay", type=Seconds(), default="30s", show_default=True, help=_OF_CONTROLLER)
+def replay(hpa: Path, trace: Path, **flags: float) -> int:
     """Decide again what an autoscaler decided: HPA is its manifest, TRACE what it saw (docs/autoscaling.md).
 
     Prints a JSON line for each sync. Exit code 2 if the trace has decisions and one differs.
     """
+    from autoscaling.hpa import Controller, CpuReadiness
     from autoscaling.manifest import Scaler
     from autoscaling.replay import replay as decide
 
     steps = compared = differing = 0
-    for step in decide(Scaler.read(hpa), trace):
+    if flags["downscale_stabilization"] > 3600:
+        raise SlipwayError("--downscale-stabilization can be an hour at most.")
+    readiness = CpuReadiness(flags["cpu_initialization_period"], flags["initial_readiness_delay"])
+    controller = Controller(flags["tolerance"], int(flags["downscale_stabilization"]), readiness)
+    for step in decide(Scaler.read(hpa, controller), trace):
         line = {"at": step.at_s, "replicas": step.current, "desired": step.wanted}
         click.echo(json.dumps(line if step.recorded is None else line | {"recorded": step.recorded}))
         steps, compared = steps + 1, compared + (step.recorded is not None)

@@ -204,6 +204,32 @@ def test_recorded_decisions_are_compared(tmp_path: Path) -> None:
     assert [(line["desired"], line["recorded"]) for line in lines] == [(4, 4), (4, 5)]
 
 
+def replayed(hpa: Path, rows: Path, *options: str) -> list[int]:
+    result = CliRunner().invoke(cli, ["deploy", "replay", str(hpa), str(rows), *options])
+    assert result.exit_code == 0, result.output
+    return [json.loads(line)["desired"] for line in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("behavior", [None, {}, {"scaleUp": {"tolerance": 0}}])
+def test_what_the_manifest_leaves_open_is_the_controllers(behavior: dict[str, Any] | None, tmp_path: Path) -> None:
+    hpa = manifest(tmp_path, behavior=behavior)
+    rows = [{"at": at, "metrics": {"in_flight": value}} for at, value in [(0, 4.8), (15, 2), (30, 2), (46, 2)]]
+    # 4.8 of 4 is beyond a tolerance of 0.1, which the third behavior has stricter than the controller.
+    up = 3 if behavior else 2
+    assert replayed(hpa, trace(tmp_path, *rows)) == [3, 3, 3, 3]
+    options = ["--tolerance", "0.3", "--downscale-stabilization", "40s"]
+    assert replayed(hpa, trace(tmp_path, *rows), *options)[0] == up
+    assert replayed(hpa, trace(tmp_path, *rows), "--downscale-stabilization", "40s") == [3, 3, 3, 2]
+
+
+def test_how_long_cpu_is_not_trusted_is_the_controllers(tmp_path: Path) -> None:
+    hpa = manifest(tmp_path, resource("cpu", averageUtilization=50))
+    pods = ["a", "b", {"name": "c", "started": 970, "became_ready": 990}]
+    row = {"at": 1000, "replicas": 3, "pods": pods, "requests": "1", "metrics": {"cpu": "1"}}
+    assert replayed(hpa, trace(tmp_path, row)) == [4]
+    assert replayed(hpa, trace(tmp_path, row), "--cpu-initialization-period", "30s") == [6]
+
+
 TOTAL = {
     "type": "External",
     "external": {"metric": {"name": "rate"}, "target": {"type": "AverageValue", "averageValue": "100"}},
