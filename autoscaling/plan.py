@@ -69,7 +69,7 @@ def make_plan(
     first = max(1, values.minReplicas, math.ceil(traffic.peak(0, 60) / capacity))
     most = max(first, math.ceil(traffic.peak(0, len(traffic)) / capacity))
     policies: list[Policy] = [
-        values.policy(),
+        values.policy(traffic),
         ByCpu(Autoscaler(max(1, values.minReplicas), values.maxReplicas), service.instances),
         PerfectKnowledge(traffic, capacity, startup, max(1, values.minReplicas)),
         Fixed(most, name="always the most"),

@@ -1,6 +1,7 @@
 """Who decides how many replicas there are.
 
     ByMetrics         a HorizontalPodAutoscaler over signals per pod, as the chart sets it up
+    FromZero          the same where KEDA takes the last replica away and brings the first
     ByCpu             the HorizontalPodAutoscaler that most people have: 70 % CPU
     Fixed             nobody
     PerfectKnowledge  knows the traffic ahead of the time that a pod takes to start: the least that could have done
@@ -80,6 +81,32 @@ class ByMetrics:
         ]
         pods = [replica.as_pod(now_s) for replica in replicas]
         return self.autoscaler.reconcile(now_s, current, pods, metrics)
+
+
+@dataclass
+class FromZero:
+    """KEDA around an HPA: the HPA sizes what is there, KEDA takes the last replica away and starts the first.
+
+    KEDA looks at traffic where it arrives, as no replica may be there to have a signal: `keda.activationQuery`.
+    """
+
+    awake: ByMetrics
+    """With at least one replica."""
+    traffic: Traffic
+    cooldown_s: float = 300.0
+    """Without traffic until the last replica goes."""
+    name: str = "autoscaler"
+    _active_s: float = 0.0
+
+    def decide(self, now_s: float, current: int, replicas: Sequence[Replica]) -> int:
+        """One replica when traffic comes, none when it was away for long; else what the HPA would set."""
+        if self.traffic.peak(max(0.0, now_s - self.awake.scraping.window_s), now_s) > 0:
+            self._active_s = now_s
+        if current == 0:
+            return int(self._active_s == now_s)
+        if now_s - self._active_s >= self.cooldown_s:
+            return 0
+        return self.awake.decide(now_s, current, replicas)
 
 
 @dataclass

@@ -16,7 +16,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from autoscaling.hpa import DEFAULT_DOWN, DEFAULT_UP, Autoscaler, Behavior, ScalingPolicy, ScalingRules
-from autoscaling.policies import ByMetrics
+from autoscaling.policies import ByMetrics, FromZero
+from autoscaling.traffic import Traffic
 from slipway.errors import SlipwayError
 
 BUSY = 0.7
@@ -71,6 +72,8 @@ class AutoscalingValues(_Values):
     maxReplicas: Annotated[int, Field(ge=1)] = 20  # noqa: N815
     targets: dict[Literal["inFlight", "queueMs", "busyInstances"], Annotated[float, Field(gt=0)]]
     behavior: BehaviorValues = BehaviorValues()
+    cooldownPeriod: Annotated[int, Field(ge=0)] = 300  # noqa: N815
+    """Of `keda`, where `minReplicas` is 0."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> "AutoscalingValues":
@@ -80,11 +83,13 @@ class AutoscalingValues(_Values):
             raise ValueError("targets needs at least one signal")
         return self
 
-    def policy(self) -> ByMetrics:
-        """An autoscaler with these settings that has seen nothing yet."""
+    def policy(self, traffic: Traffic) -> ByMetrics | FromZero:
+        """An autoscaler with these settings that has seen nothing yet of `traffic`; KEDA where there may be none."""
         behavior = Behavior(self.behavior.scaleUp.rules(DEFAULT_UP), self.behavior.scaleDown.rules(DEFAULT_DOWN))
         targets = {_SIGNALS[name]: value for name, value in self.targets.items()}
-        return ByMetrics(Autoscaler(self.minReplicas, self.maxReplicas, behavior), targets, name="autoscaler")
+        autoscaler = Autoscaler(max(1, self.minReplicas), self.maxReplicas, behavior)
+        by_metrics = ByMetrics(autoscaler, targets, name="autoscaler")
+        return by_metrics if self.minReplicas else FromZero(by_metrics, traffic, self.cooldownPeriod)
 
 
 def defaults(instances: int) -> AutoscalingValues:
@@ -135,6 +140,9 @@ def read_values(path: Path | None, instances: int) -> AutoscalingValues:
         raise SlipwayError(f"{path}: autoscaling must be a mapping.")
     usual = defaults(instances)
     kept = {name: value for name, value in given.items() if name in AutoscalingValues.model_fields}
+    keda = given.get("keda")
+    if isinstance(keda, dict) and "cooldownPeriod" in keda:
+        kept["cooldownPeriod"] = keda["cooldownPeriod"]
     if isinstance(kept.get("targets"), dict):
         kept["targets"] = _targets(kept["targets"], usual, instances)
     try:

@@ -14,6 +14,7 @@ from autoscaling.growth import sizes
 from autoscaling.hpa import DEFAULT_UP
 from autoscaling.plan import Objective, make_plan
 from autoscaling.pods import Startup
+from autoscaling.policies import ByMetrics
 from autoscaling.queueing import Service
 from autoscaling.settings import AutoscalingValues, defaults, read_values
 from autoscaling.traffic import spike
@@ -135,8 +136,27 @@ def test_values_that_can_not_be_are_named(text: str, words: str, tmp_path: Path)
         read_values(file, 2)
 
 
+def test_from_zero_keda_starts_the_first_replica_and_takes_the_last(tmp_path: Path) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(
+        "autoscaling: {minReplicas: 0, keda: {cooldownPeriod: 120, prometheus: http://p}}", encoding="utf-8"
+    )
+    traffic = spike(0.0, 300.0, 3600)
+    made_plan = make_plan(traffic, SERVICE, read_values(file, 2), Objective(100.0), Startup(10.0, 20.0))
+    busy = [moment for moment in made_plan.chosen.moments if moment.rate]
+    # Nobody is there when the traffic comes; half a minute later the first replica is.
+    assert not busy[0].asked
+    assert all(moment.ready for moment in busy[12:])
+    assert made_plan.chosen.most_replicas > 1
+    end = busy[-1].at_s
+    sizes_after = {moment.at_s - end: moment.asked for moment in made_plan.chosen.moments if moment.at_s > end}
+    assert all(size for after, size in sizes_after.items() if after < 120)
+    assert not any(size for after, size in sizes_after.items() if after > 240)
+
+
 def test_a_direction_that_says_nothing_has_the_defaults_of_the_api() -> None:
-    policy = AutoscalingValues(targets={"inFlight": 4.0}).policy()
+    policy = AutoscalingValues(targets={"inFlight": 4.0}).policy(spike(1.0, 2.0, 60))
+    assert isinstance(policy, ByMetrics)
     assert policy.autoscaler.behavior is not None
     assert policy.autoscaler.behavior.up == DEFAULT_UP
     assert policy.autoscaler.behavior.down.stabilization_s == 300
