@@ -1,6 +1,7 @@
 """How many replicas a traffic needs, and whether the chart's autoscaler gets there in time: answered on paper.
 
     hpa.py               the algorithm of Kubernetes' HorizontalPodAutoscaler, as its controller computes it
+    recommendation.py    of it, how many replicas one metric asks for
     settings.py          its settings, as the chart's values have them
     measured.py          a replica as a capacity search measured it
     queueing.py          what happens to requests at a replica: one bounded FIFO queue, emptied by its model instances

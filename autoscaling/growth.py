@@ -8,15 +8,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoscaling.hpa import (
-    DEFAULT_DOWN,
-    SYNC_PERIOD_S,
-    Autoscaler,
-    Behavior,
-    ExternalAverage,
-    Pod,
-    ScalingRules,
-)
+from autoscaling.hpa import DEFAULT_DOWN, SYNC_PERIOD_S, Autoscaler, Behavior, ScalingRules
+from autoscaling.recommendation import ExternalAverage, Pod
 
 _SERIES_PER_REPLICA = 400
 """Time series that a scrape of one replica gives."""

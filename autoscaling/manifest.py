@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from autoscaling.hpa import DEFAULT_DOWN, DEFAULT_UP, USUAL_CONTROLLER, Behavior, Controller, CpuReadiness
+from autoscaling.hpa import DEFAULT_DOWN, DEFAULT_UP, USUAL_CONTROLLER, Behavior, Controller
 from autoscaling.quantities import exact, milli
+from autoscaling.recommendation import CpuReadiness
 from autoscaling.settings import BehaviorValues
 from slipway.errors import SlipwayError
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autoscaling.hpa import Pod, Sample
+from autoscaling.recommendation import Pod, Sample
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from autoscaling.hpa import SYNC_PERIOD_S, Autoscaler, PodsMetric, Utilization
+from autoscaling.hpa import SYNC_PERIOD_S, Autoscaler
 from autoscaling.pods import (
     METRICS_SERVER,
     PROMETHEUS,
@@ -28,6 +28,7 @@ from autoscaling.pods import (
     samples,
 )
 from autoscaling.queueing import Service
+from autoscaling.recommendation import PodsMetric, Utilization
 from autoscaling.traffic import Traffic
 
 SIGNALS: Mapping[str, Signal] = {"queue_ms": queue_ms, "in_flight": in_flight, "busy_instances": busy_instances}

@@ -30,9 +30,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from autoscaling.hpa import Autoscaler, ExternalAverage, ExternalValue, Metric, Pod, PodsMetric, Sample, Utilization
+from autoscaling.hpa import Autoscaler
 from autoscaling.manifest import Scaler, Target, first_error
 from autoscaling.quantities import milli
+from autoscaling.recommendation import ExternalAverage, ExternalValue, Metric, Pod, PodsMetric, Sample, Utilization
 from slipway.errors import SlipwayError
 
 _MOST_REPLICAS = 1_000_000

@@ -167,8 +167,9 @@ def replay(hpa: Path, trace: Path, **flags: float) -> int:
 
     Prints a JSON line for each sync. Exit code 2 if the trace has decisions and one differs.
     """
-    from autoscaling.hpa import Controller, CpuReadiness
+    from autoscaling.hpa import Controller
     from autoscaling.manifest import Scaler
+    from autoscaling.recommendation import CpuReadiness
     from autoscaling.replay import replay as decide
 
     steps = compared = differing = 0

@@ -6,17 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoscaling.hpa import (
-    Autoscaler,
-    Behavior,
+from autoscaling.hpa import Autoscaler, Behavior, ScalingPolicy, ScalingRules
+from autoscaling.recommendation import (
     ExternalAverage,
     ExternalValue,
     MetricError,
     Pod,
     PodsMetric,
     Sample,
-    ScalingPolicy,
-    ScalingRules,
     Tolerances,
     Utilization,
     replicas_for,

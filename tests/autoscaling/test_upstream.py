@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from autoscaling.hpa import (
-    Autoscaler,
-    Behavior,
+from autoscaling.hpa import Autoscaler, Behavior, ScalingPolicy, ScalingRules
+from autoscaling.recommendation import (
     CpuReadiness,
     ExternalAverage,
     ExternalValue,
@@ -19,8 +18,6 @@ from autoscaling.hpa import (
     Pod,
     PodsMetric,
     Sample,
-    ScalingPolicy,
-    ScalingRules,
     Tolerances,
     Utilization,
     replicas_for,
