@@ -48,7 +48,7 @@ Slipway's own types (`slipway.recipe`, `slipway.verdict`) are all that it shares
 from loadtests.capacity import find_capacity
 from loadtests.comparison import Contender, compare
 from loadtests.generator import Elsewhere
-from loadtests.outcome import outcome_of, write_outputs
+from loadtests.outcome import outcome_of, require_outputs, write_outputs
 from loadtests.run import run
 from loadtests.summaries import summary_of
 from loadtests.table import summary
@@ -60,6 +60,7 @@ __all__ = [
     "compare",
     "find_capacity",
     "outcome_of",
+    "require_outputs",
     "run",
     "summary",
     "summary_of",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loadtests.junit import write_junit
-from slipway.artifacts import Artifact
+from slipway.artifacts import Artifact, require_file
 from slipway.capacity import CAPACITY, Capacity
 from slipway.comparison import COMPARISON, Comparison
 from slipway.errors import EXIT_INVALID_RUN, EXIT_SLO_MISSED
@@ -43,6 +43,13 @@ def outcome_of(artifact: Artifact) -> Outcome:
         return Outcome(comparison.outcome, comparison.reason)
     verdict = Verdict.model_validate(artifact.json(VERDICT))
     return Outcome(verdict.outcome, verdict.reason)
+
+
+def require_outputs(*, junit: Path | None = None, json_file: Path | None = None) -> None:
+    """Raise `ArtifactError` if `write_outputs` could not write there, before an hour of load is spent on it."""
+    for file in (junit, json_file):
+        if file is not None:
+            require_file(file)
 
 
 def write_outputs(artifact: Artifact, *, junit: Path | None = None, json_file: Path | None = None) -> None:

@@ -179,6 +179,22 @@ def require_destination(path: Path) -> None:
         raise ArtifactError(
             f"{path} exists and is not an artifact of Slipway; it will not be replaced. Choose another folder."
         )
+    _require_folder(path)
+
+
+def require_file(path: Path) -> None:
+    """Raise `ArtifactError` if no file could be written at `path`, or in place of the one that is there."""
+    path = path.absolute()
+    if path.is_dir():
+        raise ArtifactError(f"{path} can't be written: it is a folder. Name a file.")
+    if not path.exists():
+        _require_folder(path)
+    elif not os.access(path, os.W_OK):
+        raise ArtifactError(f"{path} can't be written: it is read-only. Name another file.")
+
+
+def _require_folder(path: Path) -> None:
+    """Raise `ArtifactError` unless the folder around `path` is one that can be written, or could be made."""
     folder = next(parent for parent in path.parents if parent.exists())
     if not folder.is_dir():
         raise ArtifactError(f"{path} can't be written: {folder} is not a folder. Choose another.")

@@ -134,6 +134,7 @@ def run(
     import loadtests
     from slipway.bundle import Bundle
 
+    loadtests.require_outputs(junit=junit, json_file=json_file)
     for name, wish in (("--time-budget", time_budget_s), ("--at-least", at_least)):
         if wish is not None and not seek_capacity:
             raise SlipwayError(f"{name} is about the capacity; say --capacity as well, or leave it out.")
@@ -191,6 +192,7 @@ def compare(
     """
     import loadtests
 
+    loadtests.require_outputs(junit=junit, json_file=json_file)
     loaded = load_settings(recipe) if recipe else None
     section = override(LoadTest, loaded.loadtest if loaded else LoadTest(), _given(options))
     wanted = {"pairs": pairs, "block_s": block_s, "max_p99_ratio": max_p99_ratio}

@@ -95,3 +95,30 @@ def test_a_wish_that_would_not_be_judged_is_refused_in_one_line(
     assert code_of(bundle.path, "--address", address, "--duration", 1, *option) == 1
     refusal = [line for line in capsys.readouterr().err.splitlines() if line]
     assert option[0] in refusal[-1]
+
+
+@pytest.mark.parametrize("command", ["run", "compare"])
+@pytest.mark.parametrize("option", ["--json", "--junit"])
+@pytest.mark.parametrize(("place", "why"), [("folder", "it is a folder"), ("file/x", "file is not a folder")])
+def test_a_file_that_can_not_be_written_is_refused_before_any_load(
+    bundle: Bundle,
+    address: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    option: str,
+    place: str,
+    why: str,
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    contender = f"{bundle.path}@{address}"
+    sides = [contender, contender] if command == "compare" else [bundle.path, "--address", address]
+    out = tmp_path / "artifact"
+    assert (
+        code_of(command, *sides, "--recipe", recipe(tmp_path, "seed: 1"), option, tmp_path / place, "--out", out) == 1
+    )
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert f"{place} can't be written: " in line
+    assert why in line
+    assert not out.exists()
