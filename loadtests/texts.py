@@ -60,6 +60,11 @@ def load_texts(bundle: Bundle, file: Path | None = None) -> Texts:
     if table.num_rows == 0:
         raise LoadTestError(f"{source} has no rows." if file else _no_texts(bundle))
     sent = _strings(table, "text", source)
+    blank = next((row for row, text in enumerate(sent) if not text.strip()), None)
+    if blank is not None:
+        raise LoadTestError(
+            f"{source}: row {blank + 1} of column 'text' is blank, which every endpoint refuses; leave such rows out."
+        )
     named = "predicted" in table.column_names
     expected = _strings(table, "predicted", source) if named else answers(bundle, sent).labels
     return Texts(sent, expected, _by_version(table, source))

@@ -71,6 +71,15 @@ def test_a_column_with_missing_texts_is_refused(bundle: Bundle, tmp_path: Path) 
         load_texts(bundle, tmp_path / "a.parquet")
 
 
+@pytest.mark.parametrize("blank", ["", " \n", "\u3000"])
+def test_a_blank_text_is_refused_as_its_refusal_would_be_put_down_to_the_endpoint(
+    bundle: Bundle, tmp_path: Path, blank: str
+) -> None:
+    pq.write_table(pa.table({"text": ["a", blank, "b", ""], "predicted": ["x"] * 4}), tmp_path / "a.parquet")
+    with pytest.raises(LoadTestError, match=r"a\.parquet: row 2 of column 'text' is blank"):
+        load_texts(bundle, tmp_path / "a.parquet")
+
+
 def test_cache_busting_texts_are_unique_and_have_the_bundles_answers(bundle: Bundle) -> None:
     load = LoadTest.model_validate({"rate": 50.0, "duration_s": 4.0, "warmup_s": 0.0, "traffic": "cache-busting"})
     texts = prepared_texts(bundle, load)
