@@ -101,8 +101,9 @@ def _classifier(where: str, options: _Options) -> Iterator["Classify"]:
         options.model,
         "http" if scheme.startswith("http") else "grpc" if scheme else options.protocol,
         timeout_s=options.timeout_s,
-        api_key=os.environ.get("SLIPWAY_API_KEY"),
-        token=os.environ.get("SLIPWAY_TOKEN"),
+        # A variable that is set but empty is how a pipeline without the secret sets it.
+        api_key=os.environ.get("SLIPWAY_API_KEY") or None,
+        token=os.environ.get("SLIPWAY_TOKEN") or None,
         tls=Tls(options.ca, options.certificate, options.key) if encrypted else None,
     ) as client:
         yield lambda texts: client.classify_iter(texts, batch=options.batch, in_flight=options.in_flight)
