@@ -22,6 +22,8 @@ RETRY_PUSHBACK_MS = "grpc-retry-pushback-ms"
 Outputs = Mapping[str, Sequence[int]]
 """Shapes of a model's outputs by name; -1 is any size."""
 
+_MOST_LABELS = 2**31 - 1
+_LONGEST_SHOWN = 30
 _SECONDS = re.compile(r"\d+(\.\d+)?")
 
 
@@ -106,6 +108,8 @@ def question_of(
     model: str, texts: Sequence[str], known: Outputs, *, top_k: int | None, scores: bool, request_id: str
 ) -> Question:
     """Ask a model whose outputs are `known` (none: metadata isn't to be had); raises `RequestRefusedError`."""
+    if top_k is not None:
+        top_k = _whole(top_k)
     if scores and top_k is not None:
         raise RequestRefusedError("scores gives every label, top_k so many of them; ask for one of the two")
     if scores:
@@ -115,6 +119,15 @@ def question_of(
         top_k = known[SCORES][-1]
     outputs = (LABEL, SCORE, TRUNCATED) if TRUNCATED in known else (LABEL, SCORE)
     return Question(model, texts, outputs, top_k, request_id)
+
+
+def _whole(top_k: object) -> int:
+    """`top_k` as both protocols can write it; how many labels there are is the endpoint's to say."""
+    number = top_k.__index__() if hasattr(top_k, "__index__") and not isinstance(top_k, bool) else 0
+    if not 1 <= number <= _MOST_LABELS:
+        shown = repr(top_k) if len(repr(top_k)) <= _LONGEST_SHOWN else type(top_k).__name__
+        raise RequestRefusedError(f"{TOP_K} is {shown}; it must be a whole number from 1 to the number of labels")
+    return number
 
 
 def read_answers(reply: Reply, question: Question) -> list[Answer]:

@@ -3,6 +3,7 @@
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 
 from serving import Answer, Client, EndpointFailedError, RequestRefusedError, Retries
@@ -43,6 +44,22 @@ def test_top_k_gives_so_many_labels(make_client: Any, protocol: Any) -> None:
         [answer] = client.classify(["abc"], top_k=2)
         assert answer == Answer("cba", 0.5, False, VERSION, {"cba": 0.5, "cba'": 0.25})
         assert endpoint.received[0].top_k == 2
+
+
+@pytest.mark.parametrize("top_k", ["3", 2**70, True, 2.0, 0, -1, [2]], ids=repr)
+def test_a_top_k_that_is_no_number_of_labels_is_refused_before_it_is_sent(
+    make_client: Any, protocol: Any, top_k: Any
+) -> None:
+    with ScriptedEndpoint(protocol) as endpoint, make_client(endpoint.address, "tiny", protocol) as client:
+        with pytest.raises(RequestRefusedError, match=r"top_k is .*; it must be a whole number from 1"):
+            client.classify(["abc"], top_k=top_k)
+        assert endpoint.received == []
+
+
+def test_a_top_k_of_numpys_is_a_number_like_any_other(make_client: Any, protocol: Any) -> None:
+    with ScriptedEndpoint(protocol) as endpoint, make_client(endpoint.address, "tiny", protocol) as client:
+        [answer] = client.classify(["abc"], top_k=np.int64(2))
+        assert len(answer.scores) == 2
 
 
 def test_scores_gives_every_label(make_client: Any, protocol: Any) -> None:
