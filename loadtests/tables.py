@@ -23,8 +23,12 @@ def read_table(source: Path) -> pa.Table:
     if reader is None:
         raise LoadTestError(f"{source} is not a kind of file that can be read; allowed: {', '.join(_READERS)}.")
     try:
-        return reader(source)
+        table = reader(source)
     except FileNotFoundError:
         raise LoadTestError(f"{source} does not exist.") from None
     except (pa.ArrowException, OSError) as error:
         raise LoadTestError(f"{source} can't be read: {str(error).splitlines()[0]}") from error
+    twice = next((name for name in table.column_names if table.column_names.count(name) > 1), None)
+    if twice is not None:
+        raise LoadTestError(f"{source} has two columns named {twice!r}; rename one.")
+    return table

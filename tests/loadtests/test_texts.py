@@ -51,6 +51,7 @@ def test_a_bundle_without_texts_says_what_to_do(kept: bool, tmp_path: Path) -> N
         ("a.csv", "words\nhello\n", "has no column 'text', only words"),
         ("a.csv", "text,predicted\n", "has no rows"),
         ("a.csv", "text,predicted\n1,x\n2,x\n", "row 1 of column 'text' is 1, not a string"),
+        ("a.csv", "text,text\na,b\n", "has two columns named 'text'; rename one"),
         ("a.jsonl", "{nonsense", "can't be read"),
         ("a.parquet", "nonsense", "can't be read"),
         ("a.docx", "", "not a kind of file"),
