@@ -51,7 +51,8 @@ def recorded_s(section: Replay) -> FloatArray:
 def _seconds(column: pa.ChunkedArray) -> FloatArray:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         zoned = pc.any(pc.match_substring_regex(column, r"(Z|[+-]\d\d:?\d\d)$")).as_py()
-        column = column.cast(pa.timestamp("us", tz="UTC" if zoned else None))
+        # Container runtimes log nanoseconds, which Arrow doesn't read as anything coarser.
+        column = column.cast(pa.timestamp("ns", tz="UTC" if zoned else None))
     if pa.types.is_timestamp(column.type):
         microseconds = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(pa.int64())
         return np.asarray(pc.fill_null(microseconds.cast(pa.float64()), np.nan), dtype=np.float64) / 1e6

@@ -149,6 +149,13 @@ def test_a_recording_is_replayed_in_order_from_its_first_arrival(tmp_path: Path,
     np.testing.assert_allclose(draw(replay, 1.0, 1.0, 0), [0.0, 0.5])
 
 
+def test_the_nanoseconds_of_a_container_runtimes_log_are_read(tmp_path: Path) -> None:
+    lines = ['{"time": "2026-01-01T00:00:00.123456789Z"}', '{"time": "2026-01-01T00:00:00.623456789Z"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    replay = {"process": "replay", "source": f"file:{tmp_path / 'a.jsonl'}"}
+    np.testing.assert_allclose(draw(replay, 1.0, 10.0, 0), [0.0, 0.5], atol=1e-5)
+
+
 def test_parquet_timestamps_are_replayed_too(tmp_path: Path) -> None:
     moments = pa.array([1_000_000_000, 1_250_000_000], pa.timestamp("ns", tz="UTC"))
     pq.write_table(pa.table({"at": moments}), tmp_path / "a.parquet")
