@@ -12,7 +12,7 @@ from loadtests.junit import write_junit
 from slipway.artifacts import Artifact, require_file
 from slipway.capacity import CAPACITY, Capacity
 from slipway.comparison import COMPARISON, Comparison
-from slipway.errors import EXIT_INVALID_RUN, EXIT_SLO_MISSED
+from slipway.errors import EXIT_INVALID_RUN, EXIT_SLO_MISSED, ArtifactError
 from slipway.verdict import VERDICT, Verdict
 
 _EXIT_CODES = {"met": 0, "missed": EXIT_SLO_MISSED, "invalid": EXIT_INVALID_RUN}
@@ -45,11 +45,15 @@ def outcome_of(artifact: Artifact) -> Outcome:
     return Outcome(verdict.outcome, verdict.reason)
 
 
-def require_outputs(*, junit: Path | None = None, json_file: Path | None = None) -> None:
-    """Raise `ArtifactError` if `write_outputs` could not write there, before an hour of load is spent on it."""
-    for file in (junit, json_file):
-        if file is not None:
-            require_file(file)
+def require_outputs(out: Path, *, junit: Path | None = None, json_file: Path | None = None) -> None:
+    """Raise `ArtifactError` if `write_outputs` could not write there, before an hour of load is spent on it.
+
+    Nor may it within the artifact at `out`, which would then hold a file that its manifest doesn't list.
+    """
+    for file in filter(None, (junit, json_file)):
+        require_file(file)
+        if file.resolve().is_relative_to(out.resolve()):
+            raise ArtifactError(f"{file} lies in the artifact {out}, which takes no other files; write it beside it.")
 
 
 def write_outputs(artifact: Artifact, *, junit: Path | None = None, json_file: Path | None = None) -> None:

@@ -134,7 +134,8 @@ def run(
     import loadtests
     from slipway.bundle import Bundle
 
-    loadtests.require_outputs(junit=junit, json_file=json_file)
+    out = out or bundle.absolute().parent / ("capacity" if seek_capacity else "verdict")
+    loadtests.require_outputs(out, junit=junit, json_file=json_file)
     for name, wish in (("--time-budget", time_budget_s), ("--at-least", at_least)):
         if wish is not None and not seek_capacity:
             raise SlipwayError(f"{name} is about the capacity; say --capacity as well, or leave it out.")
@@ -149,7 +150,7 @@ def run(
         Bundle.open(bundle),
         address,
         section,
-        out or bundle.absolute().parent / ("capacity" if seek_capacity else "verdict"),
+        out,
         texts=texts,
         allow_remote=allow_remote,
         versions={version: Bundle.open(Path(path)) for version, path in map(_parse_version, versions)},
@@ -192,7 +193,8 @@ def compare(
     """
     import loadtests
 
-    loadtests.require_outputs(junit=junit, json_file=json_file)
+    out = out or Path("comparison")
+    loadtests.require_outputs(out, junit=junit, json_file=json_file)
     loaded = load_settings(recipe) if recipe else None
     section = override(LoadTest, loaded.loadtest if loaded else LoadTest(), _given(options))
     wanted = {"pairs": pairs, "block_s": block_s, "max_p99_ratio": max_p99_ratio}
@@ -202,7 +204,7 @@ def compare(
             left,
             right,
             section,
-            out or Path("comparison"),
+            out,
             texts=texts,
             allow_remote=allow_remote,
             elsewhere=_elsewhere(master, wait_s),

@@ -122,3 +122,13 @@ def test_a_file_that_can_not_be_written_is_refused_before_any_load(
     assert f"{place} can't be written: " in line
     assert why in line
     assert not out.exists()
+
+
+@pytest.mark.parametrize("option", ["--json", "--junit"])
+def test_a_file_within_the_artifact_is_refused_as_the_artifact_would_not_be_whole(
+    bundle: Bundle, address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    options = ["--address", address, "--recipe", recipe(tmp_path, "seed: 1"), "--out", tmp_path / "verdict"]
+    assert code_of(bundle.path, *options, option, tmp_path / "verdict" / "outcome") == 1
+    assert "lies in the artifact" in capsys.readouterr().err
+    assert not (tmp_path / "verdict").exists()
