@@ -21,6 +21,7 @@ from serving.client.messages import (
     Reply,
     http_path,
     http_question,
+    reading,
     waiting_time_s,
 )
 from serving.protocol import REQUEST_ID
@@ -172,12 +173,9 @@ def _reply(response: httpx.Response, content: bytes, headers: dict[str, str]) ->
 
     request_id = response.headers.get(REQUEST_ID) or headers[REQUEST_ID]
     header_length = response.headers.get("inference-header-content-length")
-    try:
+    with reading(request_id):
         result = triton.InferenceServerClient.parse_response_body(
             content, header_length=int(header_length) if header_length is not None else None
         )
         version = str(result.get_response().get("model_version", ""))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"the answer to the request can't be read: {type(error).__name__}"
-        raise EndpointFailedError(reason, request_id=request_id) from None
     return Reply(result, version, request_id)

@@ -1,7 +1,8 @@
 """Questions and answers as both protocols write them (Open Inference Protocol), through tritonclient's encoders."""
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -130,8 +131,26 @@ def _whole(top_k: object) -> int:
     return number
 
 
+@contextlib.contextmanager
+def reading(request_id: str) -> Iterator[None]:
+    """Raise `EndpointFailedError` for whatever the decoders raise at what is no answer; they check next to nothing."""
+    from tritonclient.utils import InferenceServerException
+
+    kinds = (ValueError, LookupError, TypeError, AttributeError, RecursionError, InferenceServerException)
+    try:
+        yield
+    except kinds as error:
+        reason = f"the answer to the request can't be read: {type(error).__name__}"
+        raise EndpointFailedError(reason, request_id=request_id) from None
+
+
 def read_answers(reply: Reply, question: Question) -> list[Answer]:
     """An answer for each text; raises `EndpointFailedError` if there isn't one."""
+    with reading(reply.request_id):
+        return _answers(reply, question)
+
+
+def _answers(reply: Reply, question: Question) -> list[Answer]:
     rows = len(question.texts)
     labels, scores = _column(reply, LABEL, rows), _column(reply, SCORE, rows)
     if labels.shape != scores.shape or labels.shape[1] < 1:

@@ -45,7 +45,14 @@ class Stall:
     seconds: float
 
 
-Step = Refusal | Stall | Literal["drop", "answer", "nonsense"]
+@dataclass(frozen=True)
+class Content:
+    """Answer 200 with this, over HTTP."""
+
+    body: bytes
+
+
+Step = Refusal | Stall | Content | Literal["drop", "answer", "nonsense"]
 
 
 @dataclass(frozen=True)
@@ -224,6 +231,8 @@ def _http(endpoint: ScriptedEndpoint, tls: Certificates | None, port: int) -> It
                     self.close_connection = True
                 elif step == "nonsense":
                     self._send(200, "nonsense")
+                elif isinstance(step, Content):
+                    self._send_bytes(200, step.body)
                 else:
                     outputs = [
                         {"name": name, "datatype": kind, "shape": shape, "data": values}
@@ -235,7 +244,9 @@ def _http(endpoint: ScriptedEndpoint, tls: Certificates | None, port: int) -> It
             pass
 
         def _send(self, status: int, answer: object, more: dict[str, str | None] | None = None) -> None:
-            body = json.dumps(answer).encode()
+            self._send_bytes(status, json.dumps(answer).encode(), more)
+
+        def _send_bytes(self, status: int, body: bytes, more: dict[str, str | None] | None = None) -> None:
             self.send_response(status)
             for name, value in {"content-length": str(len(body)), **(more or {})}.items():
                 if value is not None:

@@ -8,7 +8,7 @@ import pytest
 
 from serving import Answer, Client, EndpointFailedError, RequestRefusedError, Retries
 from slipway.errors import ServingError
-from tests.serving.client.scripted_endpoint import OUTPUTS, VERSION, Refusal, ScriptedEndpoint
+from tests.serving.client.scripted_endpoint import OUTPUTS, VERSION, Content, Refusal, ScriptedEndpoint
 
 pytestmark = [pytest.mark.integration]
 
@@ -101,6 +101,32 @@ def test_an_answer_that_makes_no_sense_is_the_endpoints_failure(make_client: Any
     with (
         ScriptedEndpoint(protocol, ["nonsense"]) as endpoint,
         make_client(endpoint.address, "tiny", protocol, retries=Retries(attempts=1)) as client,
+        pytest.raises(EndpointFailedError, match="can't be read"),
+    ):
+        client.classify(["abc"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>Welcome</html>",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"outputs": [1]}',
+        b'{"outputs": [{"shape": [1, 1]}]}',
+        b'{"outputs": [{"name": "label", "shape": [1, 1], "data": ["a"]}]}',
+        b'{"outputs": [{"name": "label", "datatype": "BYTES", "shape": [1, 1]}]}',
+        b'{"outputs": [{"name": "label", "datatype": "BYTES", "shape": [2, 1], "data": ["a"]}]}',
+        b'{"outputs": [{"name": "label", "datatype": "BYTES", "shape": [1, 1],'
+        b' "parameters": {"binary_data_size": 9}}]}',
+        b'{"outputs": [{"name": "score", "datatype": "FP32", "shape": [1, 1], "data": ["high"]},'
+        b' {"name": "label", "datatype": "BYTES", "shape": [1, 1], "data": ["a"]}]}',
+    ],
+)
+def test_whatever_comes_instead_of_an_answer_is_the_endpoints_failure(make_client: Any, body: bytes) -> None:
+    with (
+        ScriptedEndpoint("http", [Content(body)]) as endpoint,
+        make_client(endpoint.address, "tiny", "http", retries=Retries(attempts=1)) as client,
         pytest.raises(EndpointFailedError, match="can't be read"),
     ):
         client.classify(["abc"])
