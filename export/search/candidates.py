@@ -71,7 +71,7 @@ class Job:
 
     def __call__(self) -> Candidate:
         """The candidate; raises `ExportError` if this variant can't be made of this structure."""
-        finished = load(self.trial, self.structure, self.target_name, self.folder)
+        finished = load(self.trial, self.structure, self.target_name, self.folder, self.threads)
         if finished is not None:
             return finished
         self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ class Job:
             scratch.rename(self.folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        candidate = load(self.trial, self.structure, self.target_name, self.folder)
+        candidate = load(self.trial, self.structure, self.target_name, self.folder, self.threads)
         assert candidate is not None, "it was just written"  # noqa: S101
         return candidate
 
@@ -95,8 +95,7 @@ class Job:
         predictor = Predictor(scratch, spec, target)
         parts = [predictor.logits(self.dev[start : start + _CHUNK]) for start in range(0, len(self.dev), _CHUNK)]
         np.save(scratch / _LOGITS, np.concatenate(parts), allow_pickle=False)
-        made = {"target": target.model_dump(mode="json"), "how": how}
-        (scratch / _MADE).write_text(json.dumps(made, ensure_ascii=False), encoding="utf-8")
+        (scratch / _MADE).write_text(json.dumps({"how": how}, ensure_ascii=False), encoding="utf-8")
 
     def _quantize(self, out: Path) -> dict[str, Any]:
         from export.quantization import QUANTIZERS
@@ -123,14 +122,14 @@ class Job:
         precision = self.trial.precision
         for engine in QUANTIZERS[precision.quantizer].engines:
             other = replace(self.trial, precision=replace(precision, engine=engine))
-            found = load(other, self.structure, self.target_name, self.folder.with_name(other.name))
+            found = load(other, self.structure, self.target_name, self.folder.with_name(other.name), self.threads)
             if found is not None:
                 return found.model
         return None
 
 
-def load(trial: Trial, structure: Structure, target_name: str, folder: Path) -> Candidate | None:
-    """The candidate in `folder` if one was finished there, else None."""
+def load(trial: Trial, structure: Structure, target_name: str, folder: Path, threads: int) -> Candidate | None:
+    """The candidate in `folder` if one was finished there, else None; it runs with `threads`, whoever made it."""
     if not (folder / _MADE).is_file():
         return None
     made = json.loads((folder / _MADE).read_text(encoding="utf-8"))
@@ -139,7 +138,7 @@ def load(trial: Trial, structure: Structure, target_name: str, folder: Path) -> 
         structure=structure,
         folder=folder,
         target_name=target_name,
-        target=Target.model_validate(made["target"]),
+        target=_target(trial, target_name, threads),
         logits=np.load(folder / _LOGITS, allow_pickle=False),
         how=made["how"],
     )
