@@ -78,7 +78,8 @@ def observe(proto: Any, tensors: Collection[str], calibration: Sequence[Batch]) 
         mask = batch["attention_mask"].astype(bool) if "attention_mask" in batch else None
         outputs = session.run(names, {name: batch[name] for name in wanted})
         for name, values in zip(names, outputs, strict=True):
-            if mask is not None and values.shape[:2] == mask.shape:
+            # What a head has pooled, [batch, channels], may be as wide as a text is long.
+            if mask is not None and values.ndim > mask.ndim and values.shape[:2] == mask.shape:
                 rows = values[mask]
             else:
                 rows = values.reshape(-1, values.shape[-1])

@@ -83,6 +83,14 @@ def test_padding_and_the_shape_of_batches_leave_no_trace_in_the_ranges(model: Pa
             np.testing.assert_allclose(getattr(padded[name], figure), getattr(bare[name], figure), atol=1e-4)
 
 
+def test_a_text_with_as_many_tokens_as_the_model_has_channels_is_one_like_others(model: Path) -> None:
+    proto, full = load_graph(model), texts([64, 64], 1)
+    seen = observe(proto, [product.activation for product in products(proto)], [full])
+    for name, activation in seen.items():
+        values = run(proto, full, name)
+        np.testing.assert_allclose(activation.low, values.reshape(-1, values.shape[-1]).min(0), atol=1e-5)
+
+
 def test_values_that_are_not_finite_are_an_error(model: Path) -> None:
     proto = load_graph(model)
     table = next(tensor for tensor in proto.graph.initializer if tensor.dims[:1] == [VOCABULARY])
