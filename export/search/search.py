@@ -37,6 +37,7 @@ from export.search.structures import Structure, dense_structure
 from export.search.students import Students
 from export.search.workers import run_jobs
 from export.source import Source
+from slipway.artifacts import is_full_disk
 from slipway.bundle import Variant
 from slipway.errors import ExportError, GateError
 from slipway.frontier import frontier_table
@@ -124,24 +125,39 @@ class _Search:
         for cut in self._chain:
             if self._is_late(cut.name):
                 return links
-            links.append(self._link(cut, parent))
-            parent = links[-1].student
+            link = self._link(cut, parent)
+            if link is None:
+                continue
+            links.append(link)
+            parent = link.student
             # What was not trained yet says little of what comes of it.
             if cut.operations and self._is_hopeless(parent):
                 break
         trained = [link for link in links if link.cut.operations]
         less_deep, allowed = larger(self._section), self._allowed
-        if trained and less_deep is not None and allowed is not None and not self._has_passing(trained, allowed):
+        tried = any(cut.operations for cut in self._chain)
+        if tried and less_deep is not None and allowed is not None and not self._has_passing(trained, allowed):
             say(f"  no student is within {allowed:g} points: cutting less deep")
             self._agenda.add(less_deep.name, cut_seconds(less_deep))
             self._plan_trials(self._agenda, less_deep.name)
             if not self._is_late(less_deep.name):
-                links.append(self._link(less_deep, trained[0].parent))
+                link = self._link(less_deep, trained[0].parent if trained else parent)
+                links += [link] if link else []
         return sorted(links, key=lambda link: link.cut.compute, reverse=True)
 
-    def _link(self, cut: Cut, parent: Structure) -> _Link:
-        """The student that `cut` makes of `parent`, and its variants."""
-        student = self._students.make(cut, parent, seed=self._section.seed)
+    def _link(self, cut: Cut, parent: Structure) -> _Link | None:
+        """The student that `cut` makes of `parent`, and its variants; None if it can't be made."""
+        from export.quantization import QUANTIZERS
+
+        try:
+            student = self._students.make(cut, parent, seed=self._section.seed)
+        except ExportError as error:
+            if is_full_disk(error):
+                raise
+            say(f"  {cut.name} is left out: {error}")
+            for step in (cut.name, *(trial.name for trial in trials(self._section, cut.name, QUANTIZERS))):
+                self._agenda.finish(step)
+            return None
         self._agenda.finish(cut.name)
         self._make(student)
         return _Link(student, cut, parent)
