@@ -6,7 +6,6 @@ a search that is stopped finds whole candidates or none. Speed is not measured h
 the machine, while candidates may be made several at a time (each is one process with `threads` threads).
 """
 
-import json
 import os
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.search.finished import read_note, write_note
 from export.search.plans import Trial
 from export.search.structures import Structure
 from slipway.bundle import TOKENIZER, BundleSpec, Target
@@ -95,7 +95,7 @@ class Job:
         predictor = Predictor(scratch, spec, target)
         parts = [predictor.logits(self.dev[start : start + _CHUNK]) for start in range(0, len(self.dev), _CHUNK)]
         np.save(scratch / _LOGITS, np.concatenate(parts), allow_pickle=False)
-        (scratch / _MADE).write_text(json.dumps({"how": how}, ensure_ascii=False), encoding="utf-8")
+        write_note(scratch, _MADE, {"how": how})
 
     def _quantize(self, out: Path) -> dict[str, Any]:
         from export.quantization import QUANTIZERS
@@ -129,10 +129,13 @@ class Job:
 
 
 def load(trial: Trial, structure: Structure, target_name: str, folder: Path, threads: int) -> Candidate | None:
-    """The candidate in `folder` if one was finished there, else None; it runs with `threads`, whoever made it."""
-    if not (folder / _MADE).is_file():
+    """The candidate in `folder` if one was finished there, of this very structure; else None.
+
+    It runs with `threads`, whoever made it.
+    """
+    made = read_note(folder, _MADE)
+    if made is None or made["how"]["structure"] != structure.how:
         return None
-    made = json.loads((folder / _MADE).read_text(encoding="utf-8"))
     return Candidate(
         trial=trial,
         structure=structure,

@@ -9,7 +9,6 @@
 A structure is what precisions and engines are tried on: the dense checkpoint, or a student that was cut out of it.
 """
 
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from export.distillation import teach
 from export.graph import export_onnx, input_names, quietly
 from export.rewrites import rewrite
 from export.rewrites.token_types import sends_only_zeros
+from export.search.finished import read_note, write_note
 from export.search.plans import DENSE
 from export.source import Source
 from slipway.bundle import TOKENIZER, BundleSpec, Tokenization
@@ -63,9 +63,9 @@ def dense_structure(source: Source, folder: Path) -> Structure:
 
 def load(name: str, folder: Path, source: Source) -> Structure | None:
     """The structure in `folder` if one was finished there, else None."""
-    if not (folder / _STRUCTURE).is_file():
+    found = read_note(folder, _STRUCTURE)
+    if found is None:
         return None
-    found = json.loads((folder / _STRUCTURE).read_text(encoding="utf-8"))
     checkpoint = folder / "checkpoint"
     return Structure(
         name=name,
@@ -98,8 +98,7 @@ def write(name: str, model: Any, tokenizer_files: Path, how: dict[str, Any], sou
             how = how | {"rewrites": rewrite(plain, scratch / "model.onnx", assuming=assuming)}
             plain.unlink()
         spec = _spec(source, tokenizer_files, model, input_names(scratch / "model.onnx"))
-        written = {"how": how, "spec": spec.model_dump(mode="json")}
-        (scratch / _STRUCTURE).write_text(json.dumps(written, ensure_ascii=False, indent=2), encoding="utf-8")
+        write_note(scratch, _STRUCTURE, {"how": how, "spec": spec.model_dump(mode="json")})
         shutil.rmtree(folder, ignore_errors=True)
         scratch.rename(folder)
     finally:

@@ -8,7 +8,7 @@ import pytest
 import export
 from export.measurement.memory import Memory
 from export.search import speed
-from slipway.artifacts import Artifact
+from slipway.artifacts import Artifact, read_artifact
 from slipway.bundle import Bundle, Variant
 from slipway.recipe import Export
 
@@ -44,6 +44,23 @@ def begun(searched: Path, tmp_path: Path) -> Path:
 
 def frontier(bundle: Artifact) -> list[Variant]:
     return [Variant.model_validate(row) for row in bundle.json("frontier.json")]
+
+
+def test_what_was_damaged_is_made_again(tiny_checkpoint: Artifact, begun: Path, searched: Path) -> None:
+    (work,) = begun.glob(".bundle.search-*")
+    cut_short(work / "variants" / "fp32@ort" / "cpu" / "model.onnx", 0.5)
+    cut_short(work / "variants" / "int8-dynamic@ort" / "logits.npy", 0.5)
+    cut_short(work / "variants" / "int8-static@ort" / "made.json", 0.0)
+    cut_short(work / "structures" / "dense" / "structure.json", 0.0)
+    again = export.export(tiny_checkpoint.path, begun / "bundle", SECTION)
+    before = frontier(read_artifact(searched / "bundle"))
+    accuracies = [{row.name: row.dev["accuracy"] for row in rows} for rows in (frontier(again), before)]
+    assert accuracies[0] == accuracies[1]
+
+
+def cut_short(file: Path, share: float) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * share)])
 
 
 def test_finished_variants_run_with_the_threads_that_are_asked_for_now(tiny_checkpoint: Artifact, begun: Path) -> None:
