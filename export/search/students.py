@@ -28,6 +28,7 @@ from export.search.lessons import Lesson, lesson, recovery
 from export.search.plans import Cut
 from export.search.structures import Structure, tokenizer_of
 from export.source import Source
+from slipway.artifacts import sha256_file
 from slipway.bundle import TOKENIZER
 from slipway.progress import progress, say
 from slipway.recipe import Export
@@ -64,10 +65,11 @@ class Students:
     def make(self, cut: Cut, parent: Structure, *, seed: int) -> Structure:
         """The student that `cut` makes of `parent`, trained from `seed`."""
         name = cut.name if seed == self._section.seed else f"{cut.name}-seed{seed}"
-        finished = structures.load(name, self._folder / name, self._source)
+        made_of = {"cut": dataclasses.asdict(cut), "seed": seed, **_origin(parent)}
+        finished = self._finished(name, made_of)
         if finished is not None:
             return finished
-        student = self._train(name, cut, parent, seed)
+        student = self._train(name, cut, parent, made_of)
         for leftover in (f"{name}.distillation", f"{name}.tokenizer"):
             shutil.rmtree(self._folder / leftover, ignore_errors=True)
         return student
@@ -80,7 +82,8 @@ class Students:
 
         name = f"{parent.name}-qat"
         folder = self._folder / name
-        finished = structures.load(name, folder, self._source)
+        made_of = {"effort": self._section.effort, **_origin(parent)}
+        finished = self._finished(name, made_of)
         if finished is not None:
             return finished
         model = load_classifier(parent.checkpoint or self._source.path)
@@ -101,19 +104,34 @@ class Students:
             work=work,
             deadline=self._deadline,
         )
-        how = {"from": parent.name, "quantization_aware": dataclasses.asdict(settings), "steps": adapted.curve.steps}
+        how = made_of | {
+            "quantization_aware": dataclasses.asdict(settings),
+            "steps": adapted.curve.steps,
+            "planned_steps": adapted.curve.planned_steps,
+        }
         structure = structures.write(name, adapted.model, files, how, self._source, folder)
         shutil.rmtree(work, ignore_errors=True)
         return structure
 
-    def _train(self, name: str, cut: Cut, parent: Structure, seed: int) -> Structure:
+    def _finished(self, name: str, made_of: dict[str, Any]) -> Structure | None:
+        """The student of this name if it was made of what is asked for; None if it is another search's of that name.
+
+        One that a deadline ended early is only taken by a search that has a deadline, too.
+        """
+        found = structures.load(name, self._folder / name, self._source)
+        if found is None or any(found.how.get(key) != value for key, value in made_of.items()):
+            return None
+        ended_early = found.how.get("steps", 0) < found.how.get("planned_steps", 0)
+        return None if ended_early and self._deadline is None else found
+
+    def _train(self, name: str, cut: Cut, parent: Structure, made_of: dict[str, Any]) -> Structure:
         from slipway.pruned import load_classifier
 
         folder = self._folder / name
         say(f"  {name}: {_describe(cut)}")
         model = load_classifier(parent.checkpoint or self._source.path)
         tokenizer_files = parent.tokenizer.parent
-        how: dict[str, Any] = {"cut": dataclasses.asdict(cut), "from": parent.name, "seed": seed}
+        how = dict(made_of)
         if cut.prune_vocabulary:
             model, tokenizer_files, vocabulary = self._prune_vocabulary(model, tokenizer_files, folder)
             how |= {"vocabulary": vocabulary}
@@ -131,7 +149,7 @@ class Students:
             self._lesson.targets,
             self._lesson.answers,
             settings,
-            seed=seed,
+            seed=made_of["seed"],
             work=self._folder / f"{name}.distillation",
             deadline=self._deadline,
         )
@@ -140,6 +158,7 @@ class Students:
             "texts": len(self._lesson.texts),
             "unlabelled": sum(target is None for target in self._lesson.targets),
             "steps": curve.steps,
+            "planned_steps": curve.planned_steps,
             "seconds": curve.seconds,
             "texts_per_s": curve.texts_per_s,
         }
@@ -244,6 +263,10 @@ def round_embeddings(model: Any) -> int:
     with torch.no_grad():
         weight.copy_(torch.from_numpy(rounded4(weight.float().cpu().numpy())))
     return 4
+
+
+def _origin(parent: Structure) -> dict[str, Any]:
+    return {"from": parent.name, "from_sha256": sha256_file(parent.model)}
 
 
 def _describe(cut: Cut) -> str:
