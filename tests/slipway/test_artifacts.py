@@ -14,6 +14,7 @@ from slipway.artifacts import (
     code_version,
     inputs_digest,
     is_full_disk,
+    library_versions,
     lineage,
     parent_of_kind,
     read_artifact,
@@ -226,3 +227,7 @@ def test_the_code_version_is_the_same_in_every_process(stage: str) -> None:
 
 def test_stages_have_different_code() -> None:
     assert len({code_version(stage) for stage in ("training", "export", "serving", "loadtests", "report")}) == 5
+
+
+def test_what_quantizes_and_serves_is_recorded_with_its_version() -> None:
+    assert {"onnxruntime", "openvino", "nncf", "optimum-onnx"} <= library_versions().keys()
