@@ -1,17 +1,18 @@
 {{/* Names, labels, and what `hardware` says where a value is null. */}}
 
+{{/* A release may have dots in its name, a Service may not. */}}
 {{- define "slipway.fullname" -}}
-{{- if contains "slipway" .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-slipway" .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- $release := .Release.Name | replace "." "-" -}}
+{{- if not (contains "slipway" $release) -}}
+{{- $release = printf "%s-slipway" $release -}}
 {{- end -}}
+{{- $release | trunc 52 | trimAll "-" -}}
 {{- end -}}
 
 {{/* What Deployments select by: never changes over a release's life. `slipway.selectorLabels` (dict "root" $ "component" "endpoint"). */}}
 {{- define "slipway.selectorLabels" -}}
 app.kubernetes.io/name: slipway
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 

@@ -7,7 +7,7 @@ Load tests of this release in its own cluster: what their pods have in common. T
 {{- define "slipway.loadtest.name" -}}
 {{- $full := include "slipway.fullname" . -}}
 {{- if gt (len $full) 35 -}}
-{{- $full = printf "%s-%s" ($full | trunc 26 | trimSuffix "-") (sha256sum $full | trunc 8) -}}
+{{- $full = printf "%s-%s" ($full | trunc 26 | trimAll "-") (sha256sum $full | trunc 8) -}}
 {{- end -}}
 {{- $full -}}
 {{- end -}}
@@ -109,14 +109,14 @@ slipway/loadtest: {{ .role }}
 {{- $root := .root -}}
 {{- $values := $root.Values -}}
 {{- $results := and .model (ne .kind "test") $values.loadtest.resultsClaim -}}
-serviceAccountName: {{ include "slipway.serviceAccountName" $root }}
+serviceAccountName: {{ include "slipway.serviceAccountName" $root | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 restartPolicy: Never
 {{- with $values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 securityContext:
@@ -143,7 +143,7 @@ affinity:
 {{- if eq $values.model.source.type "baked" }}
 initContainers:
   - name: copy
-    image: {{ include "slipway.image" $root }}
+    image: {{ include "slipway.image" $root | quote }}
     imagePullPolicy: {{ $values.image.pullPolicy }}
     command: [cp, -r, {{ $values.model.path | quote }}, /models/artifact]
     securityContext:
@@ -163,7 +163,7 @@ initContainers:
 {{- end }}
 containers:
   - name: loadtest
-    image: {{ include "slipway.loadtest.image" $root }}
+    image: {{ include "slipway.loadtest.image" $root | quote }}
     imagePullPolicy: {{ $values.image.pullPolicy }}
     # The image's entry point is slipway behind an init, which hands signals on.
     args:
@@ -186,8 +186,8 @@ containers:
       - name: SLIPWAY_LOADTEST_KEY
         valueFrom:
           secretKeyRef:
-            name: {{ . }}
-            key: {{ $values.loadtest.key }}
+            name: {{ . | quote }}
+            key: {{ $values.loadtest.key | quote }}
       {{- end }}
     {{- if hasSuffix "-master" .role }}
     ports:
@@ -254,14 +254,14 @@ volumes:
   {{- if $results }}
   - name: results
     persistentVolumeClaim:
-      claimName: {{ $values.loadtest.resultsClaim }}
+      claimName: {{ $values.loadtest.resultsClaim | quote }}
   {{- end }}
   {{- if ne $values.tls.type "none" }}
   {{- with include "slipway.loadtest.caSecret" $root }}
   # The authority alone: the server's key is the server's.
   - name: ca
     secret:
-      secretName: {{ . }}
+      secretName: {{ . | quote }}
       defaultMode: 0440
       items:
         - {key: ca.crt, path: ca.crt}
@@ -269,7 +269,7 @@ volumes:
   {{- with $values.loadtest.tls.clientSecret }}
   - name: client
     secret:
-      secretName: {{ . }}
+      secretName: {{ . | quote }}
       defaultMode: 0440
   {{- end }}
   {{- end }}

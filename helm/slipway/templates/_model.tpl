@@ -23,12 +23,12 @@
 {{- if eq .type "image" -}}
 - name: model
   image:
-    reference: {{ .image.reference }}
+    reference: {{ .image.reference | quote }}
     pullPolicy: {{ .image.pullPolicy }}
 {{- else if eq .type "claim" -}}
 - name: model
   persistentVolumeClaim:
-    claimName: {{ .claim.name }}
+    claimName: {{ .claim.name | quote }}
     readOnly: true
 {{- else if eq .type "objectStore" -}}
 - name: model
@@ -43,20 +43,20 @@
 {{- if eq .Values.model.source.type "objectStore" -}}
 {{- $store := .Values.model.source.objectStore -}}
 - name: fetch
-  image: {{ include "slipway.image" . }}
+  image: {{ include "slipway.image" . | quote }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   args: [fetch, {{ $store.url | quote }}, /models/artifact, --digest, {{ .Values.model.digest | quote }}]
   {{- with $store.env }}
   env:
     {{- range $name, $value := . }}
-    - name: {{ $name }}
+    - name: {{ $name | quote }}
       value: {{ $value | toString | quote }}
     {{- end }}
   {{- end }}
   {{- with $store.existingSecret }}
   envFrom:
     - secretRef:
-        name: {{ . }}
+        name: {{ . | quote }}
   {{- end }}
   securityContext:
     {{- include "slipway.securityContext" . | nindent 4 }}

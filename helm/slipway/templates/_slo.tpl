@@ -17,8 +17,8 @@ envoy_http_conn_manager_prefix="front",{{ include "slipway.pods" . }}
 
 {{/* Labels that recorded series and alerts have. */}}
 {{- define "slipway.ruleLabels" -}}
-namespace: {{ .Release.Namespace }}
-release: {{ .Release.Name }}
+namespace: {{ .Release.Namespace | quote }}
+release: {{ .Release.Name | quote }}
 deployment: {{ include "slipway.fullname" . }}
 {{- end -}}
 

@@ -4,6 +4,10 @@
 {{- $source := .Values.model.source -}}
 {{- $kube := .Capabilities.KubeVersion.Version -}}
 
+{{- if not (regexMatch "^[a-z]" .Release.Name) -}}
+{{- $wrong = append $wrong (printf "the release's name must begin with a letter, as that of its Service; it is %s." .Release.Name) -}}
+{{- end -}}
+
 {{- if not $source.type -}}
 {{- $wrong = append $wrong "model.source.type is needed: image, objectStore, claim or baked." -}}
 {{- end -}}

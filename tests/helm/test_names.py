@@ -1,0 +1,81 @@
+"""Names that a release, its namespace and what it refers to may have."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helm.cases import EVERYTHING, MINIMAL, SCALING, source
+from tests.helm.rendering import Manifests, RefusedError, merged, of_kind, render_chart
+from tests.helm.test_render import validate
+
+pytestmark = [pytest.mark.integration]
+
+LABEL = r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
+"""What a Service may be called (RFC 1035)."""
+
+
+def rendered(helm: Path, values: dict[str, Any], release: str = "reviews", namespace: str = "models") -> Manifests:
+    return render_chart(helm, merged(MINIMAL, values), "--kube-version=1.34.0", release=release, namespace=namespace)
+
+
+@pytest.mark.parametrize("release", ["reviews.v2", "a" * 53, "a" * 50 + "--b", "x" * 24 + "--" + "y" * 20, "slipway"])
+def test_whatever_a_release_is_called_its_objects_have_names_that_are_allowed(release: str, helm: Path) -> None:
+    manifests = rendered(helm, EVERYTHING, release)
+    validate(manifests, "1.34")
+    for manifest in manifests:
+        name = manifest["metadata"]["name"]
+        assert re.fullmatch(LABEL, name), (manifest["kind"], name)
+        assert len(name) <= (52 if manifest["kind"] == "CronJob" else 63)
+
+
+def test_a_name_that_no_service_may_have_is_refused(helm: Path) -> None:
+    with pytest.raises(RefusedError, match="the release's name must begin with a letter"):
+        rendered(helm, {}, "2-reviews")
+
+
+@pytest.mark.parametrize(("release", "namespace"), [("true", "20261"), ("null", "1e3"), ("off", "null")])
+def test_a_name_that_looks_like_something_else_stays_text(release: str, namespace: str, helm: Path) -> None:
+    manifests = rendered(helm, EVERYTHING, release, namespace)
+    validate(manifests, "1.34")
+    for manifest in manifests:
+        assert manifest["metadata"]["namespace"] == namespace
+        assert manifest["metadata"]["labels"]["app.kubernetes.io/instance"] == release
+    groups = of_kind(manifests, "PrometheusRule", f"{release}-slipway")["spec"]["groups"]
+    for rule in (rule for group in groups for rule in group["rules"]):
+        assert rule["labels"]["namespace"] == namespace
+
+
+def test_names_in_values_stay_text(helm: Path) -> None:
+    number = "42"
+    values: dict[str, Any] = {
+        "hardware": "nvidia-t4",
+        "runtimeClassName": number,
+        "image": {"pullSecrets": [number]},
+        "priorityClassName": number,
+        "serviceAccountName": number,
+        "engineCache": {"type": "claim", "claimName": number},
+        "auth": {
+            "apiKeys": {"existingSecret": number, "key": number},
+            "jwt": {"existingConfigMap": number, "issuer": "i", "audiences": [number]},
+            "externalSecret": {"enabled": True, "storeName": number, "remoteKey": "team: reviews #1"},
+        },
+        "tls": {"type": "certManager", "secretName": number, "certManager": {"issuerName": number}},
+        "capture": {"rate": 0.1, "claimName": number},
+        "expose": "gateway",
+        "hostnames": ["1.example.com"],
+        "gateway": {
+            "name": number, "namespace": number, "sectionName": number, "canary": {"service": number, "weight": 1},
+        },
+        "autoscaling": merged(SCALING["keda"], {"keda": {"authenticationRef": number}}),
+        "loadtest": {
+            "enabled": True, "existingSecret": number, "key": number, "resultsClaim": number,
+            "tls": {"caSecret": number, "clientSecret": number},
+        },
+    }  # fmt: skip
+    for model in ({"model": {"path": "a: b #c", "source": {"claim": {"name": number}}}}, source("s3")):
+        manifests = rendered(helm, merged(values, model))
+        validate(manifests, "1.34")
+        remote = of_kind(manifests, "ExternalSecret", "reviews-slipway-keys")["spec"]["data"][0]
+        assert remote == {"secretKey": number, "remoteRef": {"key": "team: reviews #1"}}
