@@ -296,6 +296,17 @@ def test_keda_wakes_the_first_replica_by_the_gateways_traffic(render: Render) ->
     assert {each["metadata"]["ignoreNullValues"] for each in spec["triggers"]} == {"true"}
 
 
+@pytest.mark.parametrize("hardware", ["cpu", "nvidia-l4"])
+def test_health_checks_alone_do_not_keep_keda_from_zero(hardware: str, render: Render) -> None:
+    values = {"hardware": hardware, "autoscaling": SCALING["keda-zero"]}
+    triggers = {each["name"]: each["metadata"] for each in of_kind(render(values), "ScaledObject")["spec"]["triggers"]}
+    # What a pod without callers is busy with. Above its activation threshold, 0 unless told, a trigger keeps it.
+    [working] = {"busyInstances", "gpuDuty"} & set(triggers)
+    assert float(triggers[working]["activationThreshold"]) == float(triggers[working]["threshold"])
+    assert "activationThreshold" not in triggers["inFlight"]
+    assert triggers["activation"]["activationThreshold"] == "0"
+
+
 def test_keda_keeps_what_is_there_while_prometheus_is_silent(render: Render) -> None:
     spec = of_kind(render({"autoscaling": SCALING["keda"]}), "ScaledObject")["spec"]
     assert {each["metadata"]["ignoreNullValues"] for each in spec["triggers"]} == {"false"}
