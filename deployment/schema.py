@@ -20,6 +20,8 @@ OWNED = ("host", "port", "instances", "target", "auth", "tls", "observe", "gpu")
 """Of the recipe's section `serve`: what other values set."""
 _LOADTEST_OWNED = ("workers",)
 _DIGEST = "^(sha256:[0-9a-f]{64})?$"
+_WORD = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+"""Value of a label, or its key without a prefix."""
 
 
 def values_schema() -> Schema:
@@ -41,7 +43,9 @@ def values_schema() -> Schema:
                                 {
                                     "url": _text(pattern="^((s3|gs|az|https?)://.+)?$"),
                                     "existingSecret": _name(),
-                                    "env": _map({"type": ["string", "number", "boolean"]}),
+                                    "env": _map(
+                                        {"type": ["string", "number", "boolean"]}, keys="^[-._a-zA-Z][-._a-zA-Z0-9]*$"
+                                    ),
                                 }
                             ),
                             "claim": _object({"name": _name()}),
@@ -88,15 +92,15 @@ def values_schema() -> Schema:
             "resources": _or_null(
                 _object({key: _map({"type": ["string", "number"]}) for key in ("requests", "limits")})
             ),
-            "nodeSelector": _or_null(_map(_text())),
+            "nodeSelector": _or_null(_labels()),
             "tolerations": _or_null(_list({"type": "object"})),
             "runtimeClassName": _or_null(_text()),
             "modelConfig": _or_null(_one_of("cpu", "gpu")),
             "affinity": _or_null({"type": "object"}),
             "priorityClassName": _name(),
             "spread": _one_of("soft", "hard", "none"),
-            "podLabels": _map(_text()),
-            "podAnnotations": _map(_text()),
+            "podLabels": _labels(),
+            "podAnnotations": _annotations(),
             "startupSeconds": _integer(10, 7200),
             "drainSeconds": _integer(0, 300),
             "sharedMemoryMiB": _integer(64),
@@ -146,7 +150,7 @@ def values_schema() -> Schema:
                 {
                     "type": _one_of("ClusterIP", "NodePort", "LoadBalancer"),
                     "port": _port(),
-                    "annotations": _map(_text()),
+                    "annotations": _annotations(),
                 }
             ),
             "expose": _one_of("none", "gateway", "ingress"),
@@ -160,7 +164,7 @@ def values_schema() -> Schema:
                     "canary": _object({"service": _name(), "port": _port(), "weight": _integer(0, 100)}),
                 }
             ),
-            "ingress": _object({"className": _name(), "annotations": _map(_text()), "tlsSecret": _name()}),
+            "ingress": _object({"className": _name(), "annotations": _annotations(), "tlsSecret": _name()}),
             "networkPolicy": _object(
                 {
                     "enabled": _boolean(),
@@ -170,16 +174,16 @@ def values_schema() -> Schema:
                 }
             ),
             "serviceAccountName": _name(),
-            "serviceAccountAnnotations": _map(_text()),
+            "serviceAccountAnnotations": _annotations(),
             "observability": _object(
                 {
                     "podMonitor": _boolean(),
-                    "labels": _map(_text()),
+                    "labels": _labels(),
                     "scrapeInterval": _duration(),
                     "otlp": _text(pattern="^(https?://[^/]+)?$"),
                     "traceSample": _share(),
                     "dashboard": _boolean(),
-                    "dashboardLabels": _map(_text()),
+                    "dashboardLabels": _labels(),
                 }
             ),
             "slo": _object(
@@ -192,7 +196,7 @@ def values_schema() -> Schema:
             "alerts": _object(
                 {
                     "enabled": _boolean(),
-                    "labels": _map(_text()),
+                    "labels": _map(_text(), keys="^[a-zA-Z_][a-zA-Z0-9_]*$"),
                     "runbookUrl": _text(),
                     "disabled": _list(_text(minLength=1)),
                     "minBadRequests": _integer(0),
@@ -279,8 +283,18 @@ def _object(properties: Schema) -> Schema:
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
-def _map(value: Schema) -> Schema:
-    return {"type": "object", "additionalProperties": value}
+def _map(value: Schema, keys: str | None = None) -> Schema:
+    if keys is None:
+        return {"type": "object", "additionalProperties": value}
+    return {"type": "object", "additionalProperties": False, "patternProperties": {keys: value}}
+
+
+def _labels() -> Schema:
+    return _map(_text(pattern=f"^({_WORD})?$"), keys=f"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_WORD}$")
+
+
+def _annotations() -> Schema:
+    return _map(_text(), keys=f"^([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?/)?{_WORD}$")
 
 
 def _list(item: Schema) -> Schema:

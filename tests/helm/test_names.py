@@ -79,3 +79,49 @@ def test_names_in_values_stay_text(helm: Path) -> None:
         validate(manifests, "1.34")
         remote = of_kind(manifests, "ExternalSecret", "reviews-slipway-keys")["spec"]["data"][0]
         assert remote == {"secretKey": number, "remoteRef": {"key": "team: reviews #1"}}
+
+
+def test_a_label_that_the_pods_are_selected_by_is_not_for_others_to_set(helm: Path) -> None:
+    with pytest.raises(RefusedError, match=r"podLabels can't have app\.kubernetes\.io/instance"):
+        rendered(helm, {"podLabels": {"app.kubernetes.io/instance": "x"}})
+
+
+def test_what_the_chart_writes_too_is_written_once(helm: Path) -> None:
+    values = {
+        "podAnnotations": {"checksum/config": "x", "note": 'two\nlines, "quoted"'},
+        "observability": {
+            "podMonitor": True,
+            "dashboard": True,
+            "labels": {"app.kubernetes.io/component": "monitoring"},
+            "dashboardLabels": {"app.kubernetes.io/component": "grafana"},
+        },
+        "alerts": {"enabled": True},
+    }
+    manifests = rendered(helm, values)
+    found = of_kind(manifests, "Deployment")["spec"]["template"]["metadata"]["annotations"]
+    assert found["checksum/config"] != "x"
+    assert found["note"] == 'two\nlines, "quoted"'
+    for kind, name, label in (
+        ("PodMonitor", "reviews-slipway", "monitoring"),
+        ("PrometheusRule", "reviews-slipway", "monitoring"),
+        ("ConfigMap", "reviews-slipway-dashboard", "grafana"),
+    ):
+        assert of_kind(manifests, kind, name)["metadata"]["labels"]["app.kubernetes.io/component"] == label
+
+
+@pytest.mark.parametrize(
+    ("values", "at"),
+    [
+        ({"podLabels": {"team": "data science"}}, "/podLabels/team"),
+        ({"podLabels": {"team": "x" * 64}}, "/podLabels/team"),
+        ({"podLabels": {"data science": "x"}}, "/podLabels"),
+        ({"nodeSelector": {"pool": "a/b"}}, "/nodeSelector/pool"),
+        ({"podAnnotations": {"a b": "x"}}, "/podAnnotations"),
+        ({"observability": {"labels": {"release": "é"}}}, "/observability/labels/release"),
+        ({"alerts": {"labels": {"my-team": "nlp"}}}, "/alerts/labels"),
+        ({"model": {"source": {"objectStore": {"env": {"AWS REGION": "x"}}}}}, "/model/source/objectStore/env"),
+    ],
+)
+def test_keys_and_labels_that_no_api_server_takes_are_refused(values: dict[str, Any], at: str, helm: Path) -> None:
+    with pytest.raises(RefusedError, match=f"at '{at}'"):
+        rendered(helm, values)

@@ -23,6 +23,11 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* The same with `more`, which goes before them. (dict "root" $ "component" "endpoint" "more" LABELS) */}}
+{{- define "slipway.labelsAnd" -}}
+{{- toYaml (mergeOverwrite (include "slipway.labels" . | fromYaml) .more) -}}
+{{- end -}}
+
 {{/* The settings of `hardware`, each replaced by the value of its name if that is not null; YAML, for fromYaml. */}}
 {{- define "slipway.hardware" -}}
 {{- $kinds := .Files.Get "hardware.yaml" | fromYaml -}}

@@ -34,6 +34,13 @@
 {{- $wrong = append $wrong "hardware own needs resources and instances." -}}
 {{- end -}}
 
+{{- $own := keys (include "slipway.selectorLabels" (dict "root" $ "component" "endpoint") | fromYaml) -}}
+{{- range $label := keys (.Values.podLabels | default dict) | sortAlpha -}}
+{{- if has $label $own -}}
+{{- $wrong = append $wrong (printf "podLabels can't have %s: the chart selects its pods by it." $label) -}}
+{{- end -}}
+{{- end -}}
+
 {{- $jwt := .Values.auth.jwt -}}
 {{- $tokens := or $jwt.existingSecret $jwt.existingConfigMap -}}
 {{- if not (or .Values.auth.apiKeys.existingSecret $tokens) -}}
