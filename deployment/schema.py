@@ -11,6 +11,8 @@ import json
 import re
 from typing import Any
 
+import jsonschema
+
 from autoscaling.settings import AutoscalingValues
 from slipway.recipe import LoadTest, Serve
 
@@ -197,7 +199,7 @@ def values_schema() -> Schema:
                 {
                     "enabled": _boolean(),
                     "labels": _map(_text(), keys="^[a-zA-Z_][a-zA-Z0-9_]*$"),
-                    "runbookUrl": _text(),
+                    "runbookUrl": _text(minLength=1),
                     "disabled": _list(_text(minLength=1)),
                     "minBadRequests": _integer(0),
                     "certificateDays": _integer(0),
@@ -228,7 +230,7 @@ def values_schema() -> Schema:
                     "existingSecret": _name(),
                     "key": _text(minLength=1),
                     "tls": _object({"caSecret": _or_null(_name()), "clientSecret": _name()}),
-                    "resources": {"type": "object"},
+                    "resources": {"type": "object", "minProperties": 1},
                     "resultsClaim": _name(),
                     "test": _object(
                         {
@@ -280,7 +282,19 @@ def _behavior(definitions: Schema) -> Schema:
 
 
 def _object(properties: Schema) -> Schema:
-    return {"type": "object", "additionalProperties": False, "properties": properties}
+    """Of which all is there, as `values.yaml` has it: what is missing was taken away, by a null."""
+    needed = [name for name, schema in properties.items() if not _may_be_empty(schema)]
+    required = {"required": needed} if needed else {}
+    return {"type": "object", "additionalProperties": False, "properties": properties, **required}
+
+
+def _may_be_empty(schema: Schema) -> bool:
+    """Whether null says what an empty value says; a section of the chart's has no such value."""
+    if "$ref" in schema:
+        return False
+    empty = [None] if "properties" in schema else [None, "", [], {}]
+    validator = jsonschema.Draft202012Validator(schema)
+    return any(validator.is_valid(value) for value in empty)
 
 
 def _map(value: Schema, keys: str | None = None) -> Schema:

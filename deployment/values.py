@@ -224,10 +224,10 @@ def _require_valid(parts: list[dict[str, Any]]) -> None:
     whole: dict[str, Any] = {}
     for part in parts:
         whole |= part
-    try:
-        jsonschema.validate(whole, values_schema(), cls=jsonschema.Draft202012Validator)
-    except jsonschema.ValidationError as error:
-        raise SlipwayError(f"the chart can't take {error.json_path}: {error.message}") from error
+    for error in jsonschema.Draft202012Validator(values_schema()).iter_errors(whole):
+        # What isn't written has the chart's defaults.
+        if error.validator != "required":
+            raise SlipwayError(f"the chart can't take {error.json_path}: {error.message}")
 
 
 def _short(value: float) -> float | int:

@@ -290,8 +290,8 @@ def test_who_scales_owns_the_replicas(render: Render) -> None:
 
 def test_an_upgrade_may_go_from_one_autoscaler_to_the_other(render: Render) -> None:
     by_hpa, by_keda = (render({"autoscaling": SCALING[scaling]}) for scaling in ("hpa", "keda"))
-    # Helm makes what is new before it takes away what is old: KEDA's admission must not mind the chart's autoscaler, and
-    # the chart's must not have the name of the one that KEDA made, which Helm can't take over.
+    # Helm makes what is new before it takes away what is old: KEDA's admission must not mind the chart's autoscaler,
+    # and the chart's must not have the name of the one that KEDA made, which Helm can't take over.
     annotations = of_kind(by_hpa, "HorizontalPodAutoscaler")["metadata"]["annotations"]
     assert annotations["validations.keda.sh/hpa-ownership"] == "false"
     assert "name" not in of_kind(by_keda, "ScaledObject")["spec"]["advanced"]["horizontalPodAutoscalerConfig"]

@@ -2,7 +2,11 @@
 
 import json
 import re
+from collections.abc import Iterator
+from copy import deepcopy
+from functools import reduce
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -11,14 +15,33 @@ import yaml
 
 from autoscaling.settings import read_values
 from deployment.schema import values_schema
-from tests.helm.cases import MATRIX, MINIMAL
-from tests.helm.rendering import CHART, merged
+from tests.helm.cases import EVERYTHING, MATRIX, MINIMAL
+from tests.helm.rendering import CHART, merged, render_chart
 
 pytestmark = [pytest.mark.unit]
 
 TEXT = (CHART / "values.yaml").read_text(encoding="utf-8")
 FREE = {"serve", "recipe", "env", "nodeSelector", "dashboardLabels", "requests", "limits"}
 """Sections whose keys are the user's or another document's."""
+NEEDED = {
+    ("model", "source", "type"),
+    ("model", "source", "image", "reference"),
+    ("auth", "apiKeys", "existingSecret"),
+    ("auth", "jwt", "issuer"),
+    ("auth", "jwt", "audiences"),
+    ("auth", "externalSecret", "storeName"),
+    ("auth", "externalSecret", "remoteKey"),
+    ("tls", "certManager", "issuerName"),
+    ("hostnames",),
+    ("gateway", "name"),
+    ("gateway", "canary", "service"),
+    ("engineCache", "claimName"),
+    ("capture", "claimName"),
+    ("loadtest", "existingSecret"),
+    ("loadtest", "tls", "clientSecret"),
+    ("loadtest", "resultsClaim"),
+}
+"""What `EVERYTHING` can't do without, as a sentence says."""
 
 
 def test_the_schema_is_what_the_code_makes() -> None:
@@ -44,6 +67,34 @@ def test_the_defaults_and_all_cases_are_valid() -> None:
     for name, values in {"defaults": {}, **MATRIX}.items():
         errors = [error.message for error in validator.iter_errors(merged(merged(defaults, MINIMAL), values))]
         assert errors == [], name
+
+
+def test_every_key_may_be_null_or_is_missed_by_its_name(helm: Path) -> None:
+    """`--set KEY=null` takes a default away, and so does `KEY:` with nothing behind it."""
+
+    def paths(values: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+        for key, value in values.items():
+            yield (*above, key)
+            if isinstance(value, dict):
+                yield from paths(value, (*above, key))
+
+    defaults = merged(yaml.safe_load(TEXT), merged(MINIMAL, EVERYTHING))
+    validator = jsonschema.Draft202012Validator(values_schema())
+    emptied: dict[str, Any] = {}
+    for path in paths(yaml.safe_load(TEXT)):
+        if set(path) & FREE:
+            continue
+        *above, last = path
+        values = deepcopy(defaults)
+        holder = reduce(lambda found, key: found[key], above, values)
+        del holder[last]
+        errors = [error.message for error in validator.iter_errors(values)]
+        assert errors in ([], [f"{last!r} is a required property"]), path
+        if not errors and path not in NEEDED:
+            emptied = merged(emptied, reduce(lambda below, key: {key: below}, reversed(path), None))  # type: ignore[arg-type, return-value]
+    # What may be empty, all at once.
+    manifests = render_chart(helm, merged(merged(MINIMAL, EVERYTHING), emptied), "--kube-version=1.34.0")
+    assert "<nil>" not in json.dumps(manifests)
 
 
 def test_every_key_has_a_comment_of_its_own() -> None:

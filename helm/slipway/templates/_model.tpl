@@ -6,7 +6,7 @@
 {{- else if eq .Values.model.source.type "objectStore" -}}
 /models/artifact
 {{- else -}}
-{{- printf "/models/%s" .Values.model.path | trimSuffix "/" -}}
+{{- printf "/models/%s" (.Values.model.path | default "") | trimSuffix "/" -}}
 {{- end -}}
 {{- end -}}
 

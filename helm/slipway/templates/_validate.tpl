@@ -23,7 +23,7 @@
 {{- if and (eq $source.type "claim") (not $source.claim.name) -}}
 {{- $wrong = append $wrong "model.source.claim.name is needed for model.source.type claim." -}}
 {{- end -}}
-{{- if and (eq $source.type "baked") (not (hasPrefix "/" .Values.model.path)) -}}
+{{- if and (eq $source.type "baked") (not (hasPrefix "/" (.Values.model.path | default ""))) -}}
 {{- $wrong = append $wrong "model.path must be the artifact's absolute path in the serving image for model.source.type baked." -}}
 {{- end -}}
 {{- if and (eq $source.type "objectStore") .Values.model.path -}}
