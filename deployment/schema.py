@@ -242,10 +242,10 @@ def values_schema() -> Schema:
                     "capacity": _object({"enabled": _boolean(), "schedule": _text(minLength=9)}),
                 }
             ),
-            # What a chart around this one shares with all of its parts.
-            "global": {"type": "object"},
         }
     )
+    # A chart around this one: what it shares with all of its parts, and whether it has this one (`condition`).
+    top["properties"] |= {"global": {"type": "object"}, "enabled": _boolean()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Values of the chart slipway",

@@ -1,13 +1,15 @@
 """Names that a release, its namespace and what it refers to may have."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.helm.cases import EVERYTHING, MINIMAL, SCALING, source
-from tests.helm.rendering import Manifests, RefusedError, merged, of_kind, render_chart
+from tests.helm.rendering import CHART, Manifests, RefusedError, merged, of_kind, render_chart
 from tests.helm.test_render import validate
 
 pytestmark = [pytest.mark.integration]
@@ -125,3 +127,27 @@ def test_what_the_chart_writes_too_is_written_once(helm: Path) -> None:
 def test_keys_and_labels_that_no_api_server_takes_are_refused(values: dict[str, Any], at: str, helm: Path) -> None:
     with pytest.raises(RefusedError, match=f"at '{at}'"):
         rendered(helm, values)
+
+
+def test_a_chart_around_this_one_may_have_it_twice_and_leave_one_out(helm: Path, tmp_path: Path) -> None:
+    around = tmp_path / "around"
+    shutil.copytree(CHART, around / "charts" / "slipway")
+    parts = ["reviews", "newsModel"]
+    dependencies = [
+        {"name": "slipway", "version": "0.1.0", "alias": part, "condition": f"{part}.enabled"} for part in parts
+    ]
+    about = {"apiVersion": "v2", "name": "around", "version": "1.0.0", "dependencies": dependencies}
+    (around / "Chart.yaml").write_text(yaml.safe_dump(about), encoding="utf-8")
+
+    def deployments(release: str, *enabled: str) -> dict[str, dict[str, str]]:
+        values = {part: merged(MINIMAL, {"enabled": part in enabled}) for part in parts}
+        manifests = render_chart(helm, values | {"global": {"team": "nlp"}}, chart=around, release=release)
+        validate(manifests, "1.34")
+        assert len({(each["kind"], each["metadata"]["name"]) for each in manifests}) == len(manifests)
+        found = [each for each in manifests if each["kind"] == "Deployment"]
+        return {each["metadata"]["name"]: each["spec"]["selector"]["matchLabels"] for each in found}
+
+    assert set(deployments("acme", "reviews")) == {"acme-reviews"}
+    for release in ("acme", "a" * 53):
+        first, second = deployments(release, *parts).values()
+        assert first != second, "each would have the other's pods"

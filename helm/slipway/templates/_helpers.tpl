@@ -1,17 +1,24 @@
 {{/* Names, labels, and what `hardware` says where a value is null. */}}
 
-{{/* A release may have dots in its name, a Service may not. */}}
+{{/*
+A release may have dots in its name, a Service may not. The chart is called slipway, or by its alias in a chart that has it several
+times (`dependencies`), and then each is an endpoint of its own.
+*/}}
 {{- define "slipway.fullname" -}}
 {{- $release := .Release.Name | replace "." "-" -}}
-{{- if not (contains "slipway" $release) -}}
-{{- $release = printf "%s-slipway" $release -}}
+{{- $chart := .Chart.Name | kebabcase | replace "_" "-" -}}
+{{- if not (contains $chart $release) -}}
+{{- $release = printf "%s-%s" $release $chart -}}
 {{- end -}}
-{{- $release | trunc 52 | trimAll "-" -}}
+{{- if gt (len $release) 52 -}}
+{{- $release = printf "%s-%s" ($release | trunc 43 | trimAll "-") (sha256sum $release | trunc 8) -}}
+{{- end -}}
+{{- $release -}}
 {{- end -}}
 
 {{/* What Deployments select by: never changes over a release's life. `slipway.selectorLabels` (dict "root" $ "component" "endpoint"). */}}
 {{- define "slipway.selectorLabels" -}}
-app.kubernetes.io/name: slipway
+app.kubernetes.io/name: {{ .root.Chart.Name | quote }}
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
