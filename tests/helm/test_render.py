@@ -251,6 +251,13 @@ def test_a_store_is_fetched_from_by_digest_and_may_be_reached(render: Render) ->
     assert [{"port": 9000, "protocol": "TCP"}] in ports
 
 
+def test_a_number_in_a_stores_settings_is_written_out(render: Render) -> None:
+    env = {"ACCOUNT": 123456789012, "TIMEOUT": 2.5, "SKIP": True}
+    [fetch] = pod(render(merged(source("s3"), {"model": {"source": {"objectStore": {"env": env}}}})))["initContainers"]
+    found = {each["name"]: each["value"] for each in fetch["env"]}
+    assert (found["ACCOUNT"], found["TIMEOUT"], found["SKIP"]) == ("123456789012", "2.5", "true")
+
+
 @pytest.mark.parametrize(
     ("url", "port"),
     [("s3://a/b", 443), ("gs://a/b", 443), ("https://h/b", 443), ("http://h:8000/b", 8000), ("http://h/b", 80)],

@@ -50,7 +50,8 @@
   env:
     {{- range $name, $value := . }}
     - name: {{ $name | quote }}
-      value: {{ $value | toString | quote }}
+      {{- /* A large number, such as an account's, comes as a float. */}}
+      value: {{ (and (kindIs "float64" $value) (eq $value (floor $value)) | ternary (printf "%.0f" $value) ($value | toString)) | quote }}
     {{- end }}
   {{- end }}
   {{- with $store.existingSecret }}
