@@ -22,6 +22,8 @@ OWNED = ("host", "port", "instances", "target", "auth", "tls", "observe", "gpu")
 """Of the recipe's section `serve`: what other values set."""
 _LOADTEST_OWNED = ("workers",)
 _DIGEST = "^(sha256:[0-9a-f]{64})?$"
+_SUBDOMAIN = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_CRON = "[-0-9A-Za-z*,/?]+"
 _WORD = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 """Value of a label, or its key without a prefix."""
 
@@ -75,8 +77,11 @@ def values_schema() -> Schema:
                     "maxReplicas": _integer(1),
                     "targets": _object(
                         {
-                            name: _or_null({"type": "number", "exclusiveMinimum": 0})
-                            for name in ("busyInstances", "inFlight", "queueMs", "gpuDuty")
+                            **{
+                                name: _or_null({"type": "number", "exclusiveMinimum": 0})
+                                for name in ("busyInstances", "inFlight", "queueMs")
+                            },
+                            "gpuDuty": _or_null({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
                         }
                     ),
                     "behavior": _behavior(definitions),
@@ -113,12 +118,12 @@ def values_schema() -> Schema:
             },
             "auth": _object(
                 {
-                    "apiKeys": _object({"existingSecret": _name(), "key": _text(minLength=1)}),
+                    "apiKeys": _object({"existingSecret": _name(), "key": _key()}),
                     "jwt": _object(
                         {
                             "existingSecret": _name(),
                             "existingConfigMap": _name(),
-                            "key": _text(minLength=1),
+                            "key": _key(),
                             "issuer": _text(),
                             "audiences": _list(_text(minLength=1)),
                         }
@@ -156,12 +161,12 @@ def values_schema() -> Schema:
                 }
             ),
             "expose": _one_of("none", "gateway", "ingress"),
-            "hostnames": _list(_text(pattern="^(\\*\\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")),
+            "hostnames": _list(_text(pattern=f"^(\\*\\.)?{_SUBDOMAIN}$", maxLength=253)),
             "gateway": _object(
                 {
                     "name": _name(),
                     "namespace": _name(),
-                    "sectionName": _text(),
+                    "sectionName": _name(),
                     "grpc": _boolean(),
                     "canary": _object({"service": _name(), "port": _port(), "weight": _integer(0, 100)}),
                 }
@@ -228,7 +233,7 @@ def values_schema() -> Schema:
                     "workers": _integer(1, 256),
                     "recipe": _section(LoadTest, _LOADTEST_OWNED, definitions),
                     "existingSecret": _name(),
-                    "key": _text(minLength=1),
+                    "key": _key(),
                     "tls": _object({"caSecret": _or_null(_name()), "clientSecret": _name()}),
                     "resources": {"type": "object", "minProperties": 1},
                     "resultsClaim": _name(),
@@ -239,7 +244,7 @@ def values_schema() -> Schema:
                             "durationSeconds": {"type": "number", "exclusiveMinimum": 0},
                         }
                     ),
-                    "capacity": _object({"enabled": _boolean(), "schedule": _text(minLength=9)}),
+                    "capacity": _object({"enabled": _boolean(), "schedule": _schedule()}),
                 }
             ),
         }
@@ -321,7 +326,18 @@ def _text(**more: Any) -> Schema:
 
 def _name() -> Schema:
     """Of an object of Kubernetes; empty: none."""
-    return _text(pattern="^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", maxLength=253)
+    return _text(pattern=f"^({_SUBDOMAIN})?$", maxLength=253)
+
+
+def _key() -> Schema:
+    """Of a Secret or ConfigMap."""
+    return _text(pattern="^[-._a-zA-Z0-9]+$", maxLength=253)
+
+
+def _schedule() -> Schema:
+    """Of a CronJob, which refuses a time zone in it."""
+    names = "yearly|annually|monthly|weekly|daily|midnight|hourly"
+    return _text(pattern=f"^(@({names})|@every [0-9hms]+|{_CRON}( +{_CRON}){{4}})$")
 
 
 def _one_of(*words: str) -> Schema:

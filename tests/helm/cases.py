@@ -244,5 +244,20 @@ REFUSED: dict[str, tuple[Values, str]] = {
         "the duty of a slice is not measured",
     ),
     "a load test's typo": ({"loadtest": {"recipe": {"rps": 5}}}, "additional properties 'rps' not allowed"),
+    "more busy instances than there are": (
+        {"autoscaling": {"type": "hpa", "targets": {"busyInstances": 3}}},
+        "busyInstances 3 is more than the 2 instances of a replica",
+    ),
+    "a duty in percent": ({"autoscaling": {"targets": {"gpuDuty": 70}}}, "at '/autoscaling/targets/gpuDuty'"),
+    "a schedule that cron can't read": (
+        {"loadtest": {"capacity": {"schedule": "every night"}}},
+        "at '/loadtest/capacity/schedule'",
+    ),
+    "a schedule with a time zone": (
+        {"loadtest": {"capacity": {"schedule": "TZ=UTC 0 3 * * *"}}},
+        "at '/loadtest/capacity/schedule'",
+    ),
+    "a name that no host has": ({"hostnames": ["a..example.com"]}, "at '/hostnames/0'"),
+    "a key that no secret has": ({"auth": {"apiKeys": {"key": "keys/a.json"}}}, "at '/auth/apiKeys/key'"),
     "a target of zero": ({"autoscaling": {"targets": {"inFlight": 0}}}, "at '/autoscaling/targets/inFlight'"),
 }

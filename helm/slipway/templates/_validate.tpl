@@ -80,6 +80,10 @@
 {{- if and $scaling.targets.busyInstances (ne (include "slipway.layout" .) "fused") -}}
 {{- $wrong = append $wrong "autoscaling.targets.busyInstances needs serve.layout fused: in an ensemble nobody counts the encoder's batches. Use inFlight, queueMs or gpuDuty." -}}
 {{- end -}}
+{{- $instances := (include "slipway.hardware" . | fromYaml).instances -}}
+{{- if and $instances (gt (float64 ($scaling.targets.busyInstances | default 0)) (float64 $instances)) -}}
+{{- $wrong = append $wrong (printf "autoscaling.targets.busyInstances %v is more than the %v instances of a replica: it would never be reached." $scaling.targets.busyInstances $instances) -}}
+{{- end -}}
 {{- if and $scaling.targets.gpuDuty (ne (include "slipway.hardware" . | fromYaml).modelConfig "gpu") -}}
 {{- $wrong = append $wrong "autoscaling.targets.gpuDuty needs a GPU." -}}
 {{- end -}}
