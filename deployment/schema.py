@@ -161,13 +161,14 @@ def values_schema() -> Schema:
                 }
             ),
             "expose": _one_of("none", "gateway", "ingress"),
-            "hostnames": _list(_text(pattern=f"^(\\*\\.)?{_SUBDOMAIN}$", maxLength=253)),
+            "hostnames": _hostnames(),
             "gateway": _object(
                 {
                     "name": _name(),
                     "namespace": _name(),
                     "sectionName": _name(),
                     "grpc": _boolean(),
+                    "grpcHostnames": _hostnames(),
                     "canary": _object({"service": _name(), "port": _port(), "weight": _integer(0, 100)}),
                 }
             ),
@@ -327,6 +328,10 @@ def _text(**more: Any) -> Schema:
 def _name() -> Schema:
     """Of an object of Kubernetes; empty: none."""
     return _text(pattern=f"^({_SUBDOMAIN})?$", maxLength=253)
+
+
+def _hostnames() -> Schema:
+    return _list(_text(pattern=f"^(\\*\\.)?{_SUBDOMAIN}$", maxLength=253))
 
 
 def _key() -> Schema:

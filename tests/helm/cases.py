@@ -60,7 +60,11 @@ EXPOSED: dict[str, Values] = {
     "canary": {
         "expose": "gateway",
         "hostnames": ["reviews.example.com", "*.reviews.example.com"],
-        "gateway": {"name": "outer", "canary": {"service": "reviews-next", "port": 9000, "weight": 10}},
+        "gateway": {
+            "name": "outer",
+            "grpcHostnames": ["grpc.example.com"],
+            "canary": {"service": "reviews-next", "port": 9000, "weight": 10},
+        },
     },
     "ingress": {
         "expose": "ingress",
@@ -216,6 +220,14 @@ REFUSED: dict[str, tuple[Values, str]] = {
     ),
     "exposed without a name": ({"expose": "ingress"}, "hostnames is needed for expose ingress"),
     "gateway without a gateway": ({"expose": "gateway", "hostnames": ["a.example"]}, "gateway.name is needed"),
+    "a name for both kinds of routes": (
+        {
+            "expose": "gateway",
+            "hostnames": ["*.example.com"],
+            "gateway": {"name": "outer", "grpcHostnames": ["grpc.example.com"]},
+        },
+        "gateway.grpcHostnames: grpc.example.com is among hostnames (*.example.com)",
+    ),
     "canary without a gateway": (
         {"gateway": {"canary": {"weight": 5, "service": "next"}}},
         "gateway.canary.weight needs expose gateway",

@@ -341,11 +341,23 @@ def test_a_canary_gets_its_share_over_both_protocols(render: Render) -> None:
         }
 
 
-def test_only_the_models_paths_are_routed(render: Render) -> None:
+@pytest.mark.parametrize(("grpc", "more"), [(True, {"/inference.GRPCInferenceService"}), (False, set())])
+def test_only_the_models_paths_are_routed(grpc: bool, more: set[str], render: Render) -> None:
     from tests.helm.cases import EXPOSED
 
-    [rule] = of_kind(render(EXPOSED["gateway"]), "HTTPRoute")["spec"]["rules"]
-    assert {match["path"]["value"] for match in rule["matches"]} == {"/v2", "/openapi.json"}
+    manifests = render(merged(EXPOSED["gateway"], {"gateway": {"grpc": grpc}}))
+    [rule] = of_kind(manifests, "HTTPRoute")["spec"]["rules"]
+    assert {match["path"]["value"] for match in rule["matches"]} == {"/v2", "/openapi.json"} | more
+
+
+def test_no_name_has_two_kinds_of_routes_of_which_a_gateway_takes_one(render: Render) -> None:
+    from tests.helm.cases import EXPOSED
+
+    assert not [each for each in render(EXPOSED["gateway"]) if each["kind"] == "GRPCRoute"]
+    manifests = render(EXPOSED["canary"])
+    http, grpc = (set(of_kind(manifests, kind)["spec"]["hostnames"]) for kind in ("HTTPRoute", "GRPCRoute"))
+    assert grpc == {"grpc.example.com"}
+    assert not http & grpc
 
 
 def test_nobody_may_call_who_is_not_listed(render: Render) -> None:

@@ -98,6 +98,13 @@
 {{- if and (eq .Values.expose "gateway") (not .Values.gateway.name) -}}
 {{- $wrong = append $wrong "gateway.name is needed for expose gateway." -}}
 {{- end -}}
+{{- range $grpc := .Values.gateway.grpcHostnames -}}
+{{- range $http := $.Values.hostnames -}}
+{{- if or (eq $grpc $http) (and (hasPrefix "*" $http) (hasSuffix (trimPrefix "*" $http) $grpc)) (and (hasPrefix "*" $grpc) (hasSuffix (trimPrefix "*" $grpc) $http)) -}}
+{{- $wrong = append $wrong (printf "gateway.grpcHostnames: %s is among hostnames (%s), and a gateway takes an HTTPRoute or a GRPCRoute for a name, not both." $grpc $http) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.gateway.canary.weight (or (ne .Values.expose "gateway") (not .Values.gateway.canary.service)) -}}
 {{- $wrong = append $wrong "gateway.canary.weight needs expose gateway and gateway.canary.service." -}}
 {{- end -}}
