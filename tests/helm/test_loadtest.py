@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from slipway.cli_loadtest import loadtest
 from tests.helm.loadtest_values import EVERYTHING, LEAST, MUTUAL, container, is_loadtest, pods, recipes, render
-from tests.helm.rendering import Manifests, RefusedError
+from tests.helm.rendering import CHART, Manifests, RefusedError, render_chart
 
 pytestmark = pytest.mark.unit
 
@@ -248,6 +249,23 @@ def test_another_recipe_is_another_job_and_the_same_is_the_same(rendered: Render
     changed = {**EVERYTHING, "loadtest": {**EVERYTHING["loadtest"], "recipe": {"rate": 21}}}
     assert job(EVERYTHING) == job(EVERYTHING)
     assert not job(EVERYTHING) & job(changed)
+
+
+def test_another_version_of_the_chart_is_another_job(rendered: Rendered, helm: Path, tmp_path: Path) -> None:
+    newer = tmp_path / "slipway"
+    shutil.copytree(CHART, newer)
+    about = (newer / "Chart.yaml").read_text(encoding="utf-8")
+    (newer / "Chart.yaml").write_text(about.replace('appVersion: "0.1.0"', 'appVersion: "0.2.0"'), encoding="utf-8")
+
+    def jobs(manifests: Manifests) -> dict[str, Any]:
+        return {each["metadata"]["name"]: each["spec"] for each in manifests if each["kind"] == "Job"}
+
+    old, new = (
+        jobs(rendered(EVERYTHING)),
+        jobs(render_chart(helm, EVERYTHING, "--kube-version=1.34.0", chart=newer, namespace="ml")),
+    )
+    # The image is another, and of a Job it can't be changed.
+    assert old.keys().isdisjoint(new)
 
 
 def test_names_fit_however_long_the_releases_is(rendered: Rendered) -> None:

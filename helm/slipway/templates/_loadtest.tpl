@@ -329,8 +329,8 @@ What a Job's name ends in: a Job can't be changed, so another upgrade or another
 is only rendered (GitOps), the revision stays and the rest decides.
 */}}
 {{- define "slipway.loadtest.hash" -}}
-{{- $args := include "slipway.loadtest.masterArgs" (dict "root" . "kind" "run") -}}
+{{- $master := include "slipway.loadtest.jobSpec" (dict "root" . "kind" "run" "role" "run-master") -}}
+{{- $worker := include "slipway.loadtest.jobSpec" (dict "root" . "kind" "run" "role" "run-worker") -}}
 {{- $section := include "slipway.loadtest.section" (dict "root" . "kind" "run") -}}
-{{- $values := pick .Values "loadtest" "model" "image" "tls" "networkPolicy" "service" "scratchMiB" "hardware" "serviceAccountName" -}}
-{{- printf "%d\n%s\n%s\n%s" .Release.Revision $args $section (toJson $values) | sha256sum | trunc 8 -}}
+{{- printf "%d\n%s\n%s\n%s" .Release.Revision $master $worker $section | sha256sum | trunc 8 -}}
 {{- end -}}
