@@ -112,12 +112,28 @@ def test_the_chart_can_be_packaged_and_rendered_from_its_package(helm: Path, tmp
 
 
 def test_the_notes_hold_no_secret_and_say_where_it_is(helm: Path, tmp_path: Path) -> None:
-    file = tmp_path / "values.yaml"
-    file.write_text(yaml.safe_dump(merged(MINIMAL, EVERYTHING)), encoding="utf-8")
+    notes = notes_of(helm, merged(MINIMAL, EVERYTHING), tmp_path)
+    assert "https://reviews-slipway.models.svc:443" in notes
+    assert "3 to 40 replicas (hpa)" in notes
+
+
+def test_the_notes_say_what_the_test_still_needs(helm: Path, tmp_path: Path) -> None:
+    mutual: dict[str, Any] = merged(MINIMAL, {"tls": TLS["mutual"]})
+    assert "loadtest.existingSecret" in notes_of(helm, MINIMAL, tmp_path)
+    assert "loadtest.tls.clientSecret" in notes_of(helm, mutual, tmp_path)
+    given = {"existingSecret": "key", "tls": {"clientSecret": "certificate"}}
+    notes = notes_of(helm, merged(mutual, {"loadtest": given}), tmp_path)
+    assert "helm test reviews" in notes
+    assert "loadtest." not in notes
+
+
+def notes_of(helm: Path, values: dict[str, Any], folder: Path) -> str:
+    file = folder / "values.yaml"
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
     command = [str(helm), "install", "reviews", str(CHART), "--dry-run=client", "-n", "models", "-f", str(file)]
-    notes = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "https://reviews-slipway.models.svc:443" in notes.stdout, notes.stderr
-    assert "3 to 40 replicas (hpa)" in notes.stdout
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.partition("NOTES:")[2]
 
 
 def test_a_gpu_is_asked_for_by_its_name_and_a_slice_by_its_profile(render: Render) -> None:
