@@ -41,7 +41,7 @@ a 503 and so in 5xx, over gRPC it is only in Envoy's own count of both; hence th
 `envoy_cluster_grpc_ModelInfer_14` of the status 14 of inference.GRPCInferenceService/ModelInfer.)
 
 Late is what took longer than promised, of any kind; the share is of the requests that were answered, so that quick refusals don't
-make the rest look better.
+make the rest look better. It is counted pod by pod: while the promise is being changed, old pods have no such bound, and none is late.
 */}}
 {{- define "slipway.slo.base" -}}
 {{- $front := include "slipway.front" . -}}
@@ -63,8 +63,10 @@ make the rest look better.
 - record: slipway:late:rate5m
   expr: |-
     clamp_min(
-      sum(rate(envoy_http_downstream_rq_time_count{ {{- $front }}}[5m]))
-      - sum(rate(envoy_http_downstream_rq_time_bucket{le=~"{{ include "slipway.le" .Values.slo.latencyMs }}",{{ $front }}}[5m])),
+      sum(
+        sum by (pod) (rate(envoy_http_downstream_rq_time_count{ {{- $front }}}[5m]))
+        - sum by (pod) (rate(envoy_http_downstream_rq_time_bucket{le=~"{{ include "slipway.le" .Values.slo.latencyMs }}",{{ $front }}}[5m]))
+      ),
       0
     ) or vector(0)
 - record: slipway:slo_latency:seconds
