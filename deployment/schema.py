@@ -298,7 +298,7 @@ def _may_be_empty(schema: Schema) -> bool:
     """Whether null says what an empty value says; a section of the chart's has no such value."""
     if "$ref" in schema:
         return False
-    empty = [None] if "properties" in schema else [None, "", [], {}]
+    empty: list[Any] = [None] if "properties" in schema else [None, "", [], {}]
     validator = jsonschema.Draft202012Validator(schema)
     return any(validator.is_valid(value) for value in empty)
 
