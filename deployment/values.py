@@ -217,6 +217,10 @@ def _autoscaling(evidence: Evidence, wanted: Wanted, targets: dict[str, float]) 
         # Half as many again: for what nobody foresaw, and for pods that are being replaced.
         section["maxReplicas"] = max(least, math.ceil(1.5 * needed))
         said += f" {wanted.peak:,.0f}/s take {needed}; half as many again may start."
+    elif wanted.usual is not None:
+        # The chart's own maximum may be below what is usual.
+        section["maxReplicas"] = 2 * least
+        said += " No peak is known: twice as many may start."
     return {"autoscaling": section}, f"{said} Set type to hpa or keda; slipway deploy plan tries it on a traffic."
 
 

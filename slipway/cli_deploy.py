@@ -197,7 +197,11 @@ def replay(hpa: Path, trace: Path, **flags: float) -> int:
 )
 @click.option("--hardware", help="As the chart has it: cpu, nvidia-l4, …; the bundle's target unless told.")
 @click.option("--peak", type=click.FloatRange(0, min_open=True), help="Requests/s at most: sets maxReplicas.")
-@click.option("--usual", type=click.FloatRange(0, min_open=True), help="Requests/s usually: sets minReplicas.")
+@click.option(
+    "--usual",
+    type=click.FloatRange(0, min_open=True),
+    help="Requests/s usually: sets minReplicas and, without a peak, twice as many as maxReplicas.",
+)
 @click.option("--instances", type=click.IntRange(1), help="Model instances of what was measured, if it doesn't say.")
 @click.option(
     "--startup", "startup_s", type=Seconds(), help="From a pod's start to its first answer, if it doesn't say."

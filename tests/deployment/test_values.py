@@ -73,6 +73,13 @@ def test_every_figure_comes_from_the_capacity(bundle: Bundle, tmp_path: Path) ->
 
 
 @pytest.mark.unit
+def test_what_is_usual_is_never_above_the_maximum(bundle: Bundle, tmp_path: Path) -> None:
+    values = written(bundle, measured(bundle, tmp_path / "capacity", capacity()), usual=10_000)
+    assert values["autoscaling"]["minReplicas"] == 64
+    assert values["autoscaling"]["maxReplicas"] == 128
+
+
+@pytest.mark.unit
 def test_what_is_not_known_is_left_to_the_chart(bundle: Bundle, tmp_path: Path) -> None:
     found = capacity().model_copy(update={"memory_mb": None, "cpu_ms_per_request": None})
     values = written(bundle, measured(bundle, tmp_path / "capacity", found))
