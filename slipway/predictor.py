@@ -22,6 +22,7 @@ from slipway.batching import FEW_SHAPES, TokenBudget, token_batches
 from slipway.bundle import TOKENIZER, BundleSpec, Target
 from slipway.encoder import BEGINNING, Encoder, TokenRow, Windows
 from slipway.engines import Provider, open_session
+from slipway.errors import ServingError
 from slipway.tasks import get_task
 
 FloatArray = npt.NDArray[np.float32]
@@ -91,8 +92,11 @@ class Predictor:
         self._session = open_session(directory / target.model, target, threads=threads, providers=providers)
 
     def predict(self, texts: Sequence[str]) -> Prediction:
-        """Answer `texts` in order."""
+        """Answer `texts` in order; raises `ServingError` for one without tokens."""
         rows = self.encoder.rows(texts)
+        for place, row in enumerate(rows):
+            if row.tokens == 0:  # a tokenizer without special tokens makes nothing of an empty text
+                raise ServingError(f"text {place} has nothing that the model reads: {texts[place][:20]!r}.")
         logits, _ = self.run(rows)
         labels, scores = self._task.decode(logits, self._spec.labels, self._spec.temperature)
         return Prediction(labels, scores, logits, [row.truncated for row in rows])

@@ -76,6 +76,8 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     if tokenizer.pad_token is None:
         raise TrainingError(f"base.model {base.model}: the tokenizer has neither a padding nor an end token.")
     model.config.pad_token_id = tokenizer.pad_token_id
+    # As a server has it, which keeps a text's beginning: trained on ends, a model would be asked about beginnings.
+    tokenizer.truncation_side = tokenizer.padding_side = "right"
     # A tokenizer that was made for another family may give what this model does not take.
     taken = inspect.signature(model.forward).parameters
     tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]

@@ -139,12 +139,16 @@ def _spec(source: Source, tokenizer_files: Path, model: Any, inputs: list[str]) 
 
 
 def tokenizer_of(files: Path) -> Any:
-    """The fast tokenizer in `files`, which pads batch by batch on purpose (the library would advise against it)."""
+    """The fast tokenizer in `files`, which pads batch by batch on purpose (the library would advise against it).
+
+    It cuts and pads at the right, as a server does, whatever its configuration says.
+    """
     import transformers
 
     with quietly():  # the class that its configuration names adds nothing to the file
         tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(files, local_files_only=True)
     tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
+    tokenizer.truncation_side = tokenizer.padding_side = "right"
     return tokenizer
 
 

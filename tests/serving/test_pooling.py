@@ -1,7 +1,9 @@
 """A request's answer does not depend on what Triton handed over with it, whatever the grouping."""
 
+import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from serving.model.incoming import Incoming
 from serving.model.observation import Request
 from serving.model.outputs import Answer, Decoder
 from serving.model.refusals import RefusedError
-from slipway.bundle import Bundle
+from slipway.bundle import TOKENIZER, Bundle
 from slipway.encoder import Windows
+from slipway.errors import ServingError
 from slipway.predictor import Predictor
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -98,3 +101,21 @@ def test_a_deadline_that_passes_while_texts_are_tokenized_costs_no_inference(ans
 def test_a_model_whose_answers_depend_on_its_batch_runs_row_by_row(one_by_one: Answering) -> None:
     work = one_by_one.answer(incoming([(["good", "good"], 1), (["good"], 1)])).work
     assert work.runs == 3
+
+
+def test_a_text_of_which_nothing_is_left_is_refused_by_its_row_and_no_neighbour_is(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    file = bundle.path / TOKENIZER
+    # As a decoder's: without special tokens, and control characters are nothing to it.
+    bare = json.loads(file.read_text(encoding="utf-8")) | {"post_processor": None}
+    file.write_text(json.dumps(bare), encoding="utf-8")
+    predictor = Predictor(bundle.path, bundle.spec, bundle.target("cpu"))
+    answering = Answering(predictor, Decoder(bundle.spec), "truncate")
+    pool = answering.answer(incoming([(["good"], 1), (["good", "\x01"], 1)]))
+    answer, refusal = pool.results
+    assert isinstance(answer, Answer)
+    assert isinstance(refusal, RefusedError)
+    assert refusal.kind == "bad_text"
+    assert "row 1" in str(refusal)
+    with pytest.raises(ServingError, match="text 1 has nothing"):
+        predictor.predict(["good", "\x01"])

@@ -194,6 +194,17 @@ def test_a_tokenizer_may_give_more_than_the_model_takes(tmp_path: Path) -> None:
     assert base.tokenizer.model_input_names == ["input_ids", "attention_mask"]
 
 
+def test_texts_are_cut_at_the_end_as_a_server_cuts_them_whatever_the_base_says(tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    settings = folder / "tokenizer_config.json"
+    said = json.loads(settings.read_text(encoding="utf-8")) | {"truncation_side": "left", "padding_side": "left"}
+    settings.write_text(json.dumps(said), encoding="utf-8")
+    tokenizer = load_base(Base(model=f"file:{folder}"), "sequence-classification", ["a", "b"], 32, seed=0).tokenizer
+    short, long = tokenizer(["good film", "good film " * 20], truncation=True, max_length=8, padding=True)["input_ids"]
+    assert long[:3] == short[:3]
+    assert short[-1] == tokenizer.pad_token_id
+
+
 def test_more_tokens_than_the_base_takes_are_refused(tmp_path: Path) -> None:
     base = Base(model=f"file:{write_tiny_base(tmp_path / 'base', max_positions=64)}")
     with pytest.raises(TrainingError, match=r"max_tokens is 128.* at most 64"):
