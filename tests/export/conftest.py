@@ -21,6 +21,17 @@ def tokenizer(base: Path) -> Any:
     return transformers.AutoTokenizer.from_pretrained(base)
 
 
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take less time to measure speed and memory: `measurement/` asks how right they are."""
+    from export.measurement.memory import Memory
+    from export.search import speed
+
+    monkeypatch.setattr(speed, "_SECONDS", dict.fromkeys(speed._SECONDS, 1.0))
+    for name in ("session_memory", "torch_memory"):
+        monkeypatch.setattr(speed, name, lambda *_, **__: Memory(resident_mb=1.0, peak_mb=2.0))
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Weights are repeatable for a number of threads."""

@@ -18,7 +18,7 @@ from slipway.predictor import Predictor
 from slipway.recipe import Export, load_recipe
 from tests.tiny_base import BAD, GOOD, PLAIN
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("hurried")]
 
 QUICK = Export(effort="quick", budget=20.0, min_agreement=0.5, vocabulary="prune", test_texts=20)
 
@@ -32,20 +32,9 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take less time to measure speed and memory: `searched` takes it, and `measurement/` asks how right they are."""
-    from export.measurement.memory import Memory
-    from export.search import speed
-
-    monkeypatch.setattr(speed, "_SECONDS", dict.fromkeys(speed._SECONDS, 1.0))
-    for name in ("session_memory", "torch_memory"):
-        monkeypatch.setattr(speed, name, lambda *_, **__: Memory(resident_mb=1.0, peak_mb=2.0))
-
-
 @pytest.fixture(scope="module")
 def searched(tiny_checkpoint: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """The bundle of a quick search, with its search state and student beside it. Read only."""
+    """The bundle of a quick search, measured without hurry, with its search and student beside it. Read only."""
     out = tmp_path_factory.mktemp("searched") / "bundle"
     return export.export(tiny_checkpoint.path, out, QUICK)
 

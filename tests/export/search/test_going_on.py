@@ -6,23 +6,13 @@ from pathlib import Path
 import pytest
 
 import export
-from export.measurement.memory import Memory
-from export.search import speed
 from slipway.artifacts import Artifact, read_artifact
 from slipway.bundle import Bundle, Variant
 from slipway.recipe import Export
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("hurried")]
 
 SECTION = Export(effort="quantize", budget=50.0, min_agreement=0.0, engines=["onnxruntime"])
-
-
-@pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take less time to measure speed and memory."""
-    monkeypatch.setattr(speed, "_SECONDS", dict.fromkeys(speed._SECONDS, 1.0))
-    for name in ("session_memory", "torch_memory"):
-        monkeypatch.setattr(speed, name, lambda *_, **__: Memory(resident_mb=1.0, peak_mb=2.0))
 
 
 @pytest.fixture(scope="module")

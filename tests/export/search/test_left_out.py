@@ -3,12 +3,11 @@
 import pytest
 
 import export
-from export.measurement.memory import Memory
-from export.search import plans, speed
+from export.search import plans
 from slipway.artifacts import Artifact
 from slipway.recipe import Export
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("hurried")]
 
 
 def test_a_model_that_cannot_be_cut_so_deep_is_quantized_or_cut_less_deep(
@@ -17,9 +16,6 @@ def test_a_model_that_cannot_be_cut_so_deep_is_quantized_or_cut_less_deep(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(speed, "_SECONDS", dict.fromkeys(speed._SECONDS, 1.0))
-    for name in ("session_memory", "torch_memory"):
-        monkeypatch.setattr(speed, name, lambda *_, **__: Memory(resident_mb=1.0, peak_mb=2.0))
     monkeypatch.setattr(plans, "_QUICK", (plans.Cut("c0", 0.001, 1.0, 1.0),))
     section = Export(effort="quick", budget=50.0, min_agreement=0.0, engines=["onnxruntime"])
     bundle = export.export(tiny_checkpoint.path, tmp_path_factory.mktemp("left-out") / "bundle", section)
