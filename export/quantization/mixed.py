@@ -23,6 +23,7 @@ from export.quantization.embeddings import compress_tables
 from export.quantization.products import FloatArray
 from export.quantization.ranges import Batch
 from export.quantization.static import Calibrated, calibrate
+from slipway.engines.onnxruntime import session_options
 from slipway.tasks.metrics import softmax
 
 TEXTS = 64
@@ -136,8 +137,7 @@ def _some_texts(calibration: Sequence[Batch]) -> list[dict[str, npt.NDArray[np.i
 def _logits(proto: Any, texts: Sequence[Batch]) -> FloatArray:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = session_options(0)  # as many threads as there are cores
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     return np.concatenate([session.run(["logits"], {name: batch[name] for name in names})[0] for batch in texts])

@@ -50,6 +50,9 @@ def session_options(threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Unsigned by unsigned bytes where sums would be cut off (`slipway.engines.processor`), at up to 1.3 times the
+    # product's time; ONNX Runtime itself finds out where that is.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 3
     return options
 

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipway.bundle import Target
+from slipway.engines.processor import cuts_off_int8_sums
 from slipway.errors import ExportError
 
 DEFAULTS: dict[str, Any] = {"pad_to_multiple_of": 16}
@@ -71,6 +72,10 @@ def compile_model(model: Path, target: Target, threads: int, **properties: Any) 
         "INFERENCE_PRECISION_HINT": target.precision_hint,
         "ENABLE_CPU_PINNING": False,
     }
+    if cuts_off_int8_sums():
+        # It has no exact product of bytes for such a processor. What the file rounds stays rounded and is multiplied in
+        # fp32, which is no slower there.
+        settings["LP_TRANSFORMS_MODE"] = "NO"
     try:
         return core.compile_model(str(model), "CPU", settings | properties)
     except RuntimeError as error:

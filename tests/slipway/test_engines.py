@@ -118,6 +118,48 @@ def test_padding_does_not_change_an_answer(attention: Path, engine: Any) -> None
         np.testing.assert_allclose(padded, session.run(batch(4, 11)), atol=1e-5)
 
 
+@pytest.mark.parametrize("ranges", ["static", "dynamic"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sums_of_large_int8_products_are_whole_on_every_processor(tmp_path: Path, engine: Any, ranges: str) -> None:
+    """In 16 bits, as processors without VNNI add up pairs of products, they would be cut off."""
+    generator = np.random.default_rng(0)
+    weights = generator.integers(100, 128, (256, 32)).astype(np.int8)
+    rows = generator.integers(200, 256, (8, 256))
+    rows[:, 0], rows[:, 1] = 0, 255  # so that dynamic ranges are those of a byte
+    file = write_product(tmp_path / "model.onnx", weights, ranges)
+    found = open_session(file, target(engine), threads=1).run({"input_ids": rows})
+    np.testing.assert_allclose(found, rows @ weights.astype(np.int64), rtol=1e-4)
+
+
+def write_product(file: Path, weights: Any, ranges: str) -> Path:
+    """`input_ids` by `weights`, in bytes."""
+    constants = {"w": weights, "one": np.float32(1), "zero": np.uint8(0)}
+    nodes = [helper.make_node("Cast", ["input_ids"], ["x"], to=TensorProto.FLOAT)]
+    if ranges == "static":
+        nodes += [
+            helper.make_node("QuantizeLinear", ["x", "one", "zero"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "one", "zero"], ["a"]),
+            helper.make_node("DequantizeLinear", ["w", "one"], ["b"]),
+            helper.make_node("MatMul", ["a", "b"], ["logits"]),
+        ]
+    else:
+        nodes += [
+            helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "offset"]),
+            helper.make_node("MatMulInteger", ["q", "w", "offset"], ["sums"]),
+            helper.make_node("Cast", ["sums"], ["real"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["real", "scale"], ["logits"]),
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "product",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["rows", len(weights)])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", weights.shape[1]])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+    return file
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_answer_outlives_the_next_run(attention: Path, engine: Any) -> None:
     session = open_session(attention, target(engine))
