@@ -105,6 +105,9 @@ def batch(rows: int, tokens: int, *, padding: int = 0) -> dict[str, np.ndarray[A
 
 
 def test_engines_agree_on_the_logits_of_one_file(attention: Path) -> None:
+    rounded = any(node.op_type == "QuantizeLinear" for node in onnx.load(str(attention)).graph.node)
+    if rounded and "vnni" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+        pytest.skip("without VNNI, OpenVINO cuts off sums of int8 products")
     first, second = (open_session(attention, target(engine)) for engine in ENGINES)
     for rows, tokens in [(1, 4), (3, 9), (8, 32), (1, 4)]:
         np.testing.assert_allclose(first.run(batch(rows, tokens)), second.run(batch(rows, tokens)), atol=1e-4)
