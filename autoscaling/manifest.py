@@ -14,7 +14,6 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 
 from autoscaling.hpa import DEFAULT_DOWN, DEFAULT_UP, USUAL_CONTROLLER, Behavior, Controller
 from autoscaling.quantities import exact, milli
-from autoscaling.recommendation import CpuReadiness
 from autoscaling.settings import BehaviorValues
 from slipway.errors import SlipwayError
 
@@ -37,8 +36,8 @@ class Target:
     milli: int
     percent: int | None = None
     """Of a resource's request, instead."""
-    readiness: CpuReadiness | None = None
-    """Of CPU."""
+    of_cpu: bool = False
+    """Of which alone the controller asks whether a pod was ready."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +65,8 @@ class Scaler:
             read = _Spec.model_validate(spec)
         except ValidationError as error:
             raise SlipwayError(f"{file}: {first_error(error, 'spec')}.") from error
-        targets = [each.target() for each in read.metrics]
-        return cls(
-            read.minReplicas,
-            read.maxReplicas,
-            _behavior(read.behavior, controller),
-            tuple(replace(each, readiness=controller.readiness) if each.readiness else each for each in targets),
-            controller,
-        )
+        targets = tuple(each.target() for each in read.metrics)
+        return cls(read.minReplicas, read.maxReplicas, _behavior(read.behavior, controller), targets, controller)
 
 
 def first_error(error: ValidationError, *within: str) -> str:
@@ -112,9 +105,12 @@ def _as_v2(file: Path, manifest: dict[str, Any]) -> dict[str, Any]:
             f"{file}: {version} can't be replayed; `kubectl get hpa.v2.autoscaling NAME -o yaml` prints autoscaling/v2."
         )
     percent = spec.get("targetCPUUtilizationPercentage")
-    target = {"averageUtilization": _DEFAULT_CPU_PERCENT if percent is None else percent}
-    cpu = {"type": "Resource", "resource": {"name": "cpu", "target": target}}
+    cpu = _cpu(_DEFAULT_CPU_PERCENT if percent is None else percent)
     return {name: each for name, each in spec.items() if name in ("minReplicas", "maxReplicas")} | {"metrics": [cpu]}
+
+
+def _cpu(percent: Any) -> dict[str, Any]:
+    return {"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": percent}}}
 
 
 _Quantity = Annotated[int, BeforeValidator(milli), Field(gt=0)]
@@ -166,11 +162,11 @@ class _Metric(BaseModel):
         given = section.target
         if isinstance(section, _Resource):
             name = f"{section.container}/{section.name}" if isinstance(section, _ContainerResource) else section.name
-            readiness = CpuReadiness() if section.name == "cpu" else None
+            of_cpu = section.name == "cpu"
             if given.averageValue is not None:
-                return Target(self.type, name, True, given.averageValue, readiness=readiness)
+                return Target(self.type, name, True, given.averageValue, of_cpu=of_cpu)
             if given.averageUtilization is not None:
-                return Target(self.type, name, True, 0, given.averageUtilization, readiness)
+                return Target(self.type, name, True, 0, given.averageUtilization, of_cpu)
             raise ValueError("the target needs averageUtilization or averageValue")
         name = section.metric.name
         if given.averageValue is not None and not (self.type == "Object" and given.type == "Value"):
@@ -195,12 +191,18 @@ def _as_values(given: Any) -> Any:
     return found
 
 
+def _or_cpu(given: Any) -> Any:
+    return given or [_cpu(_DEFAULT_CPU_PERCENT)]
+
+
 class _Spec(BaseModel):
     minReplicas: Annotated[int, BeforeValidator(lambda given: 1 if given is None else given), Field(ge=0)] = 1  # noqa: N815
     maxReplicas: Annotated[int, Field(ge=1)]  # noqa: N815
-    metrics: Annotated[list[_Metric], BeforeValidator(lambda given: given or _DEFAULT_METRICS)] = Field(
-        default_factory=lambda: [_Metric.model_validate(each) for each in _DEFAULT_METRICS]
-    )
+    metrics: Annotated[
+        list[_Metric],
+        BeforeValidator(_or_cpu),
+        Field(validate_default=True),
+    ] = []
     behavior: Annotated[BehaviorValues | None, BeforeValidator(_as_values)] = None
 
     @model_validator(mode="after")
@@ -208,11 +210,6 @@ class _Spec(BaseModel):
         if self.minReplicas > self.maxReplicas:
             raise ValueError(f"minReplicas {self.minReplicas} is more than maxReplicas {self.maxReplicas}")
         return self
-
-
-_DEFAULT_METRICS: list[dict[str, Any]] = [
-    {"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": _DEFAULT_CPU_PERCENT}}}
-]
 
 
 def _behavior(read: BehaviorValues | None, controller: Controller) -> Behavior | None:

@@ -1,7 +1,7 @@
 """A recorded autoscaler, decided again: an HPA's manifest and what its controller saw → the replicas it sets.
 
-The manifest is what the chart renders or `kubectl get hpa NAME -o yaml` prints (autoscaling/v2). The trace has a JSON
-object a line for each sync of the controller, in order:
+The manifest is what the chart renders or `kubectl get hpa NAME -o yaml` prints (`autoscaling.manifest`). The trace has
+a JSON object a line for each sync of the controller, in order:
 
     {"at": 0, "replicas": 2, "metrics": {"slipway_in_flight": {"a": "3500m", "b": 5}}, "desired": 3}
 
@@ -33,7 +33,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from autoscaling.hpa import Autoscaler
 from autoscaling.manifest import Scaler, Target, first_error
 from autoscaling.quantities import milli
-from autoscaling.recommendation import ExternalAverage, ExternalValue, Metric, Pod, PodsMetric, Sample, Utilization
+from autoscaling.recommendation import (
+    CpuReadiness,
+    ExternalAverage,
+    ExternalValue,
+    Metric,
+    Pod,
+    PodsMetric,
+    Sample,
+    Utilization,
+)
 from slipway.errors import SlipwayError
 
 _MOST_REPLICAS = 1_000_000
@@ -67,7 +76,8 @@ def replay(scaler: Scaler, trace: Path) -> Iterator[Step]:
             current = _bounded(current if row.replicas is None else row.replicas)
             _require_known(row, scaler.targets)
             pods = _pods(row, current)
-            metrics = [_metric(target, row, pods) for target in scaler.targets]
+            readiness = scaler.controller.readiness
+            metrics = [_metric(target, row, pods, readiness if target.of_cpu else None) for target in scaler.targets]
         except ValidationError as error:
             raise SlipwayError(f"{trace}, line {number}: {first_error(error)}.") from error
         except ValueError as error:
@@ -176,7 +186,7 @@ def _names(row: _Row, current: int) -> list[str]:
     return names + [f"(no metric) {number}" for number in range(len(names), current)]
 
 
-def _metric(target: Target, row: _Row, pods: Sequence[Pod]) -> Metric:
+def _metric(target: Target, row: _Row, pods: Sequence[Pod], readiness: CpuReadiness | None) -> Metric:
     where = f"metrics.{target.name}"
     value = (row.metrics or {}).get(target.name)
     if target.kind in ("External", "Object"):
@@ -193,8 +203,8 @@ def _metric(target: Target, row: _Row, pods: Sequence[Pod]) -> Metric:
     else:
         samples = dict.fromkeys([pod.name for pod in pods], Sample(_quantity(where, value), row.at))
     if target.percent is None:
-        return PodsMetric(samples, target.milli, target.readiness)
-    return Utilization(samples, _requests(target, row, pods), target.percent, target.readiness)
+        return PodsMetric(samples, target.milli, readiness)
+    return Utilization(samples, _requests(target, row, pods), target.percent, readiness)
 
 
 def _sample(where: str, given: Any, now: float) -> Sample:
@@ -218,7 +228,7 @@ def _requests(target: Target, row: _Row, pods: Sequence[Pod]) -> Mapping[str, in
     given, where = row.requests, f"requests.{target.name}"
     if isinstance(given, Mapping):
         given = given.get(target.name)
-    elif target.readiness is None:
+    elif not target.of_cpu:
         given = None  # a bare quantity is of CPU
     if given is None:
         raise ValueError(f"requests of {target.name} are needed for its utilization")

@@ -96,7 +96,7 @@ class Predictor:
         rows = self.encoder.rows(texts)
         for place, row in enumerate(rows):
             if row.tokens == 0:  # a tokenizer without special tokens makes nothing of an empty text
-                raise ServingError(f"text {place} has nothing that the model reads: {texts[place][:20]!r}.")
+                raise ServingError(f"text {place} has nothing that the model reads.")
         logits, _ = self.run(rows)
         labels, scores = self._task.decode(logits, self._spec.labels, self._spec.temperature)
         return Prediction(labels, scores, logits, [row.truncated for row in rows])

@@ -73,7 +73,7 @@ class Peaks:
 
 @functools.cache
 def peaks(threads: int = 1) -> Peaks:
-    """Measure the peaks with `threads` threads: about five seconds, once in a process."""
+    """Measure the peaks with `threads` threads: five to eight seconds, once in a process."""
     with _torch_threads(threads):
         int8, bf16, fp32 = (_openvino(precision, threads) for precision in ("int8", "bf16", "fp32"))
         fp32 = max(fp32, _onnxruntime(threads))
@@ -178,7 +178,7 @@ def _onnxruntime(threads: int) -> float:
 
 
 def _torch(precision: str, known: float) -> float:
-    """Also a speed, unless a short look says that it is nowhere near the `known` one.
+    """G operations/s of PyTorch's own product; 0 if a short look says that it is nowhere near the `known` ones.
 
     Without instructions for a precision PyTorch multiplies it element by element, and takes seconds for a product.
     """

@@ -133,16 +133,13 @@ class _Search:
             # What was not trained yet says little of what comes of it.
             if cut.operations and self._is_hopeless(parent):
                 break
-        trained = [link for link in links if link.cut.operations]
-        less_deep, allowed = larger(self._section), self._allowed
-        tried = any(cut.operations for cut in self._chain)
-        if tried and less_deep is not None and allowed is not None and not self._has_passing(trained, allowed):
-            say(f"  no student is within {allowed:g} points: cutting less deep")
+        less_deep = larger(self._section)
+        if less_deep is not None and self._has_missed(links) and not self._is_late(less_deep.name):
             self._agenda.add(less_deep.name, cut_seconds(less_deep))
             self._plan_trials(self._agenda, less_deep.name)
-            if not self._is_late(less_deep.name):
-                link = self._link(less_deep, trained[0].parent if trained else parent)
-                links += [link] if link else []
+            first = next((link.parent for link in links if link.cut.operations), parent)
+            link = self._link(less_deep, first)
+            links += [link] if link else []
         return sorted(links, key=lambda link: link.cut.compute, reverse=True)
 
     def _link(self, cut: Cut, parent: Structure) -> _Link | None:
@@ -168,9 +165,16 @@ class _Search:
         allowed = self._section.allowed_loss
         return None if allowed is None else max(allowed, _LEAST_ALLOWED)
 
-    def _has_passing(self, links: Sequence[_Link], allowed: float) -> bool:
-        names = {link.student.name for link in links}
-        return any(each.structure.name in names and self._lost(each.logits) <= allowed for each in self._found)
+    def _has_missed(self, links: Sequence[_Link]) -> bool:
+        """Whether no student that was trained has a variant within what may be lost."""
+        allowed = self._allowed
+        if allowed is None:
+            return False
+        trained = {link.student.name for link in links if link.cut.operations}
+        if any(each.structure.name in trained and self._lost(each.logits) <= allowed for each in self._found):
+            return False
+        say(f"  no student is within {allowed:g} points: cutting less deep")
+        return True
 
     def _lost(self, logits: FloatArray) -> float:
         return loss_points(self._source, logits, self._section.metric)

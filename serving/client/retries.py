@@ -67,7 +67,7 @@ class Deadline:
         left = self.left_s()
         if left <= 0:
             raise DeadlineExceededError(f"no answer within {self._timeout_s:g} s")
-        return min(left, _LONGEST_ATTEMPT_S if retries.attempt_timeout_s is None else retries.attempt_timeout_s)
+        return min(left, retries.attempt_timeout_s or _LONGEST_ATTEMPT_S, _LONGEST_ATTEMPT_S)
 
 
 def repeatedly(attempt: Callable[[float], T], retries: Retries, deadline: Deadline) -> T:

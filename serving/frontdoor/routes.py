@@ -92,9 +92,8 @@ def _table(door: FrontDoor) -> list[Json]:
         _reply("wrong method", {"path": OPENAPI_PATH}, 405, "use GET", allow="GET, HEAD"),
     ]  # fmt: skip
     if door.auth is not None:
-        admin = {"safe_regex": {"regex": f"{model}/(config|stats)"}, "headers": get}
-        table.append(_http(door, "administration", admin, scope="admin"))
         paths = {"safe_regex": {"regex": f"{model}/(config|stats)"}}
+        table.append(_http(door, "administration", paths | {"headers": get}, scope="admin"))
         table.append(_reply("wrong method", paths, 405, "use GET", allow="GET"))
     table.append(
         _reply(
