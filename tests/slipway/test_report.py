@@ -1,6 +1,7 @@
 """The report, on fabricated artifacts that are written with the real artifact API."""
 
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -10,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.transforms import Bbox
 from rich.console import Console
 
 from slipway.artifacts import Artifact, read_artifact, write_artifact
+from slipway.bundle import Variant
 from slipway.errors import ArtifactError
 from slipway.report import collect, gather, summary_table, write_report
 from slipway.report.evidence import DataSummary, Quality
+from slipway.report.plots import variants
 from slipway.report.plots.training import exponential_average
 from slipway.report.plots.variants import pareto_frontier
 from slipway.tasks.metrics import classification_metrics
@@ -322,6 +326,50 @@ def test_the_majority_baseline_is_what_guessing_the_largest_class_scores() -> No
 def test_the_frontier_keeps_what_nothing_beats_in_both() -> None:
     points = [(5.0, 0.70), (4.0, 0.72), (9.0, 0.72), (3.0, 0.60), (8.0, 0.75), (4.0, 0.71)]
     assert pareto_frontier(points) == [(3.0, 0.60), (4.0, 0.72), (8.0, 0.75)]
+
+
+def variant(name: str, p50: float, metric: float, *, chosen: bool = False) -> Variant:
+    return Variant(
+        name=name,
+        precision="int8",
+        engine="onnxruntime",
+        bytes=23_000_000,
+        metric="macro_f1",
+        dev={"macro_f1": metric},
+        loss_points=0.0,
+        agreement=0.99,
+        max_logit_difference=0.1,
+        latency_ms={"p50": p50},
+        speedup=2.0,
+        passed=True,
+        chosen=chosen,
+        verdict="",
+    )
+
+
+def test_names_of_variants_cover_neither_the_legend_nor_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All within a hair's breadth of the best metric, far above the floor: as on a machine without VNNI."""
+    rows = [
+        variant("pytorch", 19.8, 0.7157),
+        variant("fp32@ort", 10.8, 0.7157),
+        variant("fp32@ov", 10.6, 0.7157),
+        variant("int8-dynamic@ort", 6.3, 0.7170, chosen=True),
+        variant("int8-static@ort", 6.8, 0.7173),
+        variant("int8-static@ov", 12.2, 0.7165),
+    ]
+    found: list[Bbox] = []
+
+    def measure(figure: Any, *_: Any) -> str:
+        figure.canvas.draw()
+        (axes,) = figure.axes
+        names = [each for each in axes.texts if each.get_text() in {row.name for row in rows}]
+        found.extend(each.get_window_extent() for each in (*names, axes.get_legend()))
+        return ""
+
+    monkeypatch.setattr(variants, "to_svg", measure)
+    variants.variants_plot(rows, budget=1.0)
+    assert len(found) == len(rows) + 1
+    assert not [pair for pair in itertools.combinations(found, 2) if pair[0].overlaps(pair[1])]
 
 
 def test_the_average_of_a_constant_is_the_constant() -> None:

@@ -12,6 +12,17 @@ from slipway.report.plots.svg import Ink, canvas, to_svg
 
 _MOST_NAMES = 10
 """With more variants than this, only those on the frontier that pass, the reference and the choice are named."""
+_SIDES = (
+    ("center", 0, 12),
+    ("left", 10, 0),
+    ("right", -10, 0),
+    ("center", 0, -12),
+    ("left", 8, 11),
+    ("left", 8, -11),
+    ("right", -8, 11),
+    ("right", -8, -11),
+)
+"""Where a name may go beside its point, best first: alignment, and points to the right and up."""
 
 
 def variants_plot(variants: Sequence[Variant], budget: float | None) -> str:
@@ -34,11 +45,10 @@ def variants_plot(variants: Sequence[Variant], budget: float | None) -> str:
         for variant, (x, y) in zip(shown, points, strict=True):
             axes.plot([x], [y], linestyle="none", zorder=4, **_variant_mark(variant))
         reference = next((variant for variant in shown if variant.name == REFERENCE), None)
-        low, high = padded([y for _, y in points], 0.22)
-        if reference and budget is not None:
-            floor = _dev_metric(reference) - budget / 100
+        floor = _dev_metric(reference) - budget / 100 if reference and budget is not None else None
+        low, high = padded([y for _, y in points] + ([] if floor is None else [floor]), 0.22)
+        if floor is not None and budget is not None:
             unit = "point" if budget == 1 else "points"
-            low = min(low, floor - 0.12 * (high - low))
             axes.axhline(floor, color=Ink.BAD, linewidth=1.1, linestyle=DASHES, zorder=1)
             said = f"floor: {formatting.compact(budget)} {unit} below {REFERENCE}"
             remark(axes, said, (1, floor), xycoords=("axes fraction", "data"), xytext=(-2, -4), ha="right", va="top")
@@ -103,36 +113,25 @@ def _place_names(figure: Any, axes: Any, named: Sequence[tuple[str, float, float
     """Write each name beside its point, at the first side where it meets neither a point nor another name.
 
     Names stay in the frame, beyond which are the legend and the next figure; only the right edge has a little room.
+    Where no side is free, the one is taken that covers least.
     """
     figure.canvas.draw()
     to_points = 72 / figure.dpi
     frame = axes.get_window_extent()
-    left_edge, right_edge = frame.x0 * to_points, frame.x1 * to_points + 12
-    lower_edge, upper_edge = frame.y0 * to_points, frame.y1 * to_points
+    inside = (frame.x0 * to_points, frame.y0 * to_points, frame.x1 * to_points + 12, frame.y1 * to_points)
     anchors = [tuple(to_points * value for value in axes.transData.transform((x, y))) for _, x, y in named]
     taken = [(px - 5, py - 5, px + 5, py + 5) for px, py in anchors]
     for (name, x, y), (px, py) in zip(named, anchors, strict=True):
         width, height = 5.4 * len(name), 9.0
-        sides = (
-            ("center", 0, 12),
-            ("left", 10, 0),
-            ("right", -10, 0),
-            ("center", 0, -12),
-            ("left", 8, 11),
-            ("left", 8, -11),
-            ("right", -8, 11),
-            ("right", -8, -11),
-        )
-        for align, dx, dy in sides:
+        found = []
+        for align, dx, dy in _SIDES:
             left = px + dx - {"left": 0.0, "center": width / 2, "right": width}[align]
             area = (left, py + dy - height / 2, left + width, py + dy + height / 2)
-            free = not any(_overlap(area, other) for other in taken)
-            inside = left_edge <= area[0] and area[2] <= right_edge and lower_edge <= area[1] and area[3] <= upper_edge
-            if free and inside:
+            covered = sum(_shared(area, other) for other in taken) + width * height - _shared(area, inside)
+            found.append((covered, area, (align, dx, dy)))
+            if not covered:
                 break
-        else:
-            align, dx, dy = sides[0]
-            area = (px, py, px, py)
+        _, area, (align, dx, dy) = min(found, key=lambda one: one[0])
         taken.append(area)
         axes.annotate(
             name,
@@ -146,5 +145,8 @@ def _place_names(figure: Any, axes: Any, named: Sequence[tuple[str, float, float
         )
 
 
-def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _shared(one: Sequence[float], other: Sequence[float]) -> float:
+    """The area that two rectangles (left, lower, right, upper) have in common."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(width, 0.0) * max(height, 0.0)
