@@ -55,10 +55,13 @@ class Teacher:
         """Write to `file` (safetensors), whole or not at all."""
         from safetensors.numpy import save
 
-        arrays = {f"states.{layer}": np.ascontiguousarray(state) for layer, state in self.states.items()}
+        arrays: dict[str, Any] = {
+            f"states.{layer}": np.ascontiguousarray(state) for layer, state in self.states.items()
+        }
+        arrays["logits"] = np.ascontiguousarray(self.logits)
         partial = file.with_name(f"{file.name}.partial")
         try:
-            partial.write_bytes(save({"logits": np.ascontiguousarray(self.logits), **arrays}))
+            partial.write_bytes(save(arrays, {"digest": self.digest()}))
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise ExportError(f"the teacher's answers can't be written to {file}: {error.strerror}") from error
@@ -66,16 +69,20 @@ class Teacher:
 
     @classmethod
     def read(cls, file: Path) -> "Teacher":
-        """What `write` wrote. Raises `ExportError` if `file` isn't that."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        """What `write` wrote. Raises `ExportError` if `file` isn't that, or not any more."""
+        from safetensors import SafetensorError, safe_open
 
         try:
-            arrays = load_file(file)
+            with safe_open(file, framework="np") as opened:
+                digest = (opened.metadata() or {})["digest"]
+                arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
             logits = arrays.pop("logits")
-        except (OSError, SafetensorError, KeyError) as error:
+            found = cls(logits, {int(name.removeprefix("states.")): state for name, state in arrays.items()})
+        except (OSError, SafetensorError, LookupError, ValueError) as error:
             raise ExportError(f"{file} doesn't hold a teacher's answers; remove it to ask again") from error
-        return cls(logits, {int(name.removeprefix("states.")): state for name, state in arrays.items()})
+        if found.digest() != digest:
+            raise ExportError(f"{file} is not what was written to it; remove it to ask again")
+        return found
 
 
 def teach(

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from export.distillation import Curve, Distillation, Teacher, distil
 from export.inputs import taken_by
-from export.quantization.ranges import Activation, FloatArray, require_texts
+from export.quantization.ranges import Activation, FloatArray, require_texts, token_rows
 from export.quantization.smooth import best_scale
 from slipway.errors import ExportError
 
@@ -123,9 +123,7 @@ def calibrate(model: Any, calibration: Sequence[Batch], *, keep: Collection[str]
             return
         latest = (name, inputs)
         readers.setdefault(name, [name])
-        values = inputs.float().cpu().numpy()
-        values = values[mask] if values.shape[:2] == mask.shape else values
-        rows = values.reshape(-1, values.shape[-1])
+        rows = token_rows(inputs.float().cpu().numpy(), mask)
         if name in seen:
             seen[name].add(rows)
         else:

@@ -78,11 +78,7 @@ def observe(proto: Any, tensors: Collection[str], calibration: Sequence[Batch]) 
         mask = batch["attention_mask"].astype(bool) if "attention_mask" in batch else None
         outputs = session.run(names, {name: batch[name] for name in wanted})
         for name, values in zip(names, outputs, strict=True):
-            # What a head has pooled, [batch, channels], may be as wide as a text is long.
-            if mask is not None and values.ndim > mask.ndim and values.shape[:2] == mask.shape:
-                rows = values[mask]
-            else:
-                rows = values.reshape(-1, values.shape[-1])
+            rows = token_rows(values, mask)
             if not len(rows):
                 continue
             if not np.isfinite(rows).all():
@@ -94,6 +90,14 @@ def observe(proto: Any, tensors: Collection[str], calibration: Sequence[Batch]) 
             else:
                 seen[name] = Activation(rows)
     return seen
+
+
+def token_rows(values: FloatArray, mask: npt.NDArray[np.bool_] | None) -> FloatArray:
+    """`values [..., channels]` as `[rows, channels]`: of tokens, if it is `[batch, tokens, channels]`, else all."""
+    # What a head has pooled, [batch, channels], may be as wide as a text is long.
+    if mask is not None and values.ndim > mask.ndim and values.shape[:2] == mask.shape:
+        return values[mask]
+    return values.reshape(-1, values.shape[-1])
 
 
 def require_texts(calibration: Sequence[Batch]) -> None:

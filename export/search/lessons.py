@@ -5,6 +5,7 @@ pays for (`export.search.plans`): work is bounded by operations, so that the sam
 slower machine.
 """
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from export.pruning import structure_of
 from export.search.plans import TEACHING, Cut
 from export.search.structures import tokenizer_of
 from export.source import Source
+from slipway.errors import ExportError
 from slipway.progress import say
 from slipway.recipe import Export
 
@@ -45,7 +47,9 @@ def lesson(source: Source, section: Export, unlabelled: Sequence[str], folder: P
     texts, targets = _texts(source, section, unlabelled, model)
     file = folder / f"teacher-{len(texts)}.safetensors"
     if file.exists():
-        return Lesson(texts, targets, Teacher.read(file))
+        # One that was damaged is asked for again, like all that a search has finished.
+        with contextlib.suppress(ExportError):
+            return Lesson(texts, targets, Teacher.read(file))
     layers = _kept_layers(model, len(texts))
     answers = teach(model, tokenizer_of(source.path), texts, max_tokens=source.max_tokens, layers=layers)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -66,10 +66,8 @@ class Students:
         """The student that `cut` makes of `parent`, trained from `seed`."""
         name = cut.name if seed == self._section.seed else f"{cut.name}-seed{seed}"
         made_of = {"cut": dataclasses.asdict(cut), "seed": seed, **_origin(parent)}
-        finished = self._finished(name, made_of)
-        if finished is not None:
-            return finished
-        student = self._train(name, cut, parent, made_of)
+        student = self._finished(name, made_of) or self._train(name, cut, parent, made_of)
+        # Also of one that was finished: a kill may have come in between.
         for leftover in (f"{name}.distillation", f"{name}.tokenizer"):
             shutil.rmtree(self._folder / leftover, ignore_errors=True)
         return student
@@ -81,17 +79,17 @@ class Students:
         from slipway.pruned import load_classifier
 
         name = f"{parent.name}-qat"
-        folder = self._folder / name
+        folder, work = self._folder / name, self._folder / f"{name}.distillation"
         made_of = {"effort": self._section.effort, **_origin(parent)}
         finished = self._finished(name, made_of)
         if finished is not None:
+            shutil.rmtree(work, ignore_errors=True)
             return finished
         model = load_classifier(parent.checkpoint or self._source.path)
         files = parent.tokenizer.parent
         settings = dataclasses.replace(SETTINGS, max_tokens=self._source.max_tokens)
         encode = Encoder(parent.tokenizer, parent.spec.tokenization)
         calibration = [encode([text]) for text in sample(self._source.train.texts, CALIBRATION_TEXTS, 0)]
-        work = self._folder / f"{name}.distillation"
         adapted = quantization_aware(
             model,
             tokenizer_of(files),

@@ -91,6 +91,16 @@ def test_a_file_that_holds_no_answers_is_refused(tmp_path: Path) -> None:
         Teacher.read(tmp_path / "answers.safetensors")
 
 
+def test_answers_that_have_changed_are_refused(tmp_path: Path, teacher: Teacher) -> None:
+    file = tmp_path / "answers.safetensors"
+    teacher.write(file)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ExportError, match="not what was written"):
+        Teacher.read(file)
+
+
 @pytest.mark.parametrize(
     ("config", "row"),
     [

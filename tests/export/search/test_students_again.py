@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from export.distillation import Teacher
+from export.search.lessons import lesson
 from export.search.plans import Cut
 from export.search.structures import dense_structure
 from export.search.students import Students
@@ -34,3 +36,15 @@ def test_a_student_of_another_search_is_not_taken_for_its_namesake(tiny_checkpoi
     assert students(None).make(CUT, dense, seed=0).how["steps"] == first.how["steps"]
     link = students(None).make(Cut("c30", 0.3, 0.67, 1e6), dense, seed=0)
     assert students(None).make(CUT, link, seed=0).how["from"] == "c30"
+
+
+def test_a_dense_model_whose_answers_were_damaged_is_asked_again(tiny_checkpoint: Artifact, tmp_path: Path) -> None:
+    source = Source.open(tiny_checkpoint.path)
+    first = lesson(source, Export(effort="quick"), [], tmp_path)
+    (file,) = tmp_path.glob("teacher-*")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    again = lesson(source, Export(effort="quick"), [], tmp_path)
+    assert again.answers.digest() == first.answers.digest()
+    assert Teacher.read(file).digest() == first.answers.digest()
