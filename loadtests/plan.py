@@ -97,7 +97,11 @@ def draw_plan(section: LoadTest, texts: int) -> Plan:
 
 
 def require_arrivals(section: LoadTest) -> None:
-    """Raise `LoadTestError` if nothing arrives within the measured window; draws no more than it must."""
+    """Raise `LoadTestError` if nothing arrives within the measured window, or no spike; draws no more than it must."""
+    if section.misses_spikes:
+        raise LoadTestError(
+            f"loadtest: {section.misses_spikes}."
+        )  # a probe's or a block's window, set by capacity or compare
     if section.loop == "closed" or any((chunk.scheduled_s >= 0).any() for chunk in plan_chunks(section, 1)):
         return
     if section.arrivals.process == "replay":

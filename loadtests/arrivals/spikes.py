@@ -10,7 +10,7 @@ from slipway.recipe.arrivals import Spikes
 
 def spikes(rng: np.random.Generator, window: Window, section: Spikes) -> Iterator[FloatArray]:
     """Poisson arrivals at `window.rate`, `section.height` times as many for `length_s` of every `every_s`."""
-    begins = section.every_s / 2
+    begins = section.first_s
     ends = begins + section.length_s
     times = np.array([0.0, begins, begins, ends, ends, section.every_s])
     rates = window.rate * np.array([1.0, 1.0, section.height, section.height, 1.0, 1.0])

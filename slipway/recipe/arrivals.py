@@ -71,6 +71,11 @@ class Spikes(Section):
             raise ValueError("length_s must be at most half of every_s, or the spikes are the rule")
         return self
 
+    @property
+    def first_s(self) -> float:
+        """When the first spike begins, in s after the start of the measured window."""
+        return self.every_s / 2
+
 
 class Diurnal(Section):
     """Day and night: a sine around `rate` that begins at its lowest."""

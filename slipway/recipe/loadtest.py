@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from slipway.recipe.arrivals import Arrivals, Poisson
+from slipway.recipe.arrivals import Arrivals, Poisson, Spikes
 from slipway.recipe.capacity import CapacitySearch
 from slipway.recipe.chaos import ChaosEvent
 from slipway.recipe.comparison import Compare
@@ -113,6 +113,22 @@ class LoadTest(Section):
         if self.loop == "closed" and self.users < self.workers:
             raise ValueError("a closed loop has at least one user for each worker; raise users or lower workers")
         return self
+
+    @model_validator(mode="after")
+    def _the_process_fits(self) -> Self:
+        if self.misses_spikes:
+            raise ValueError(self.misses_spikes)
+        return self
+
+    @property
+    def misses_spikes(self) -> str:
+        """What is wrong with `spikes` whose first one begins after the measured window; empty if nothing is."""
+        if self.loop == "closed" or not isinstance(self.arrivals, Spikes) or self.duration_s > self.arrivals.first_s:
+            return ""
+        return (
+            f"the first spike begins after {self.arrivals.first_s:g} s, half of every_s, and {self.duration_s:g} s are "
+            "measured: measure longer or lower loadtest.arrivals.every_s"
+        )
 
     @property
     def batch_sizes(self) -> dict[int, float]:

@@ -67,8 +67,12 @@ def test_requests_hold_as_many_texts_as_the_recipe_says() -> None:
 
 
 @settings(max_examples=30)
-@given(st.integers(1, 8), st.sampled_from(["poisson", "constant", "spikes"]), st.sampled_from([1, {1: 1, 5: 1}]))
-def test_the_workers_shares_superpose_to_exactly_the_plan(workers: int, process: str, sizes: object) -> None:
+@given(
+    st.integers(1, 8),
+    st.sampled_from(["poisson", "constant", {"process": "spikes", "every_s": 8}]),
+    st.sampled_from([1, {1: 1, 5: 1}]),
+)
+def test_the_workers_shares_superpose_to_exactly_the_plan(workers: int, process: object, sizes: object) -> None:
     # More than one chunk, whose length no number of workers above 2 divides.
     load = section(rate=1000.0, duration_s=10.0, arrivals=process, batch_size=sizes)
     whole = draw_plan(load, 13)
@@ -95,6 +99,14 @@ def test_one_workers_share_alone_is_regular_enough_to_tell() -> None:
 def test_a_window_without_arrivals_is_refused() -> None:
     with pytest.raises(LoadTestError, match=r"nothing arrives within 0\.01 s at rate 0\.01/s"):
         draw_plan(LoadTest(rate=0.01, duration_s=0.01, warmup_s=0.0), 13)
+
+
+def test_a_probe_that_ends_before_the_first_spike_is_refused() -> None:
+    probe = section(rate=100.0, duration_s=60.0, arrivals="spikes").model_copy(update={"duration_s": 10.0})
+    with pytest.raises(LoadTestError, match="first spike begins after 15 s"):
+        draw_plan(probe, 5)
+    closed = section(rate=100.0, duration_s=10.0, arrivals="spikes", loop="closed")
+    assert not closed.misses_spikes
 
 
 def test_a_plan_of_days_begins_at_once() -> None:

@@ -58,6 +58,7 @@ def test_sizes_of_requests_are_a_number_or_weights(tmp_path: Path) -> None:
         ),
         ("  arrivals: replay\n", ":10: loadtest.arrivals.source: is required and is not there."),
         ("  traffic: hot\n", ':10: loadtest.traffic: "hot" is not allowed; allowed: natural, cache-busting, hot-keys.'),
+        ("  arrivals: spikes\n  duration_s: 15\n", "the first spike begins after 15 s, half of every_s, and 15 s are"),
         ("  batch_size: 0\n", ":10: loadtest.batch_size: 0: should be greater than or equal to 1."),
         ("  batch_size: 4\n  protocols: [generate]\n", "generate takes one text a request"),
         ("  slo: {goodput: 0.9}\n", "set goodput_ms, or p99_ms"),
