@@ -243,17 +243,30 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = path.absolute()
     require_destination(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.tmp-{os.getpid()}-", dir=path.parent))
-    # mkdtemp makes 0700 for secrets; an artifact is read by others (a serving user, a container).
-    scratch.chmod(0o755)
+    with folder_for(path):
+        _remove_abandoned(path)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.tmp-{os.getpid()}-", dir=path.parent))
+        try:
+            # mkdtemp makes 0700 for secrets; an artifact is read by others (a serving user, a container).
+            scratch.chmod(0o755)
+            yield scratch
+            _sync_tree(scratch)
+            _swap_in(scratch, path)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def folder_for(path: Path) -> Iterator[None]:
+    """The folder around `path`; of those that were made for it, the ones in which nothing is go at the end."""
+    made = [folder for folder in path.absolute().parents if not folder.exists()]
     try:
-        yield scratch
-        _sync_tree(scratch)
-        _swap_in(scratch, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
 
 
 def read_artifact(path: Path, kind: Kind | None = None, *, verify: bool = True) -> Artifact:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from slipway.artifacts import folder_for
 from slipway.progress import say
 
 
@@ -19,17 +20,13 @@ def claimed(path: Path) -> Iterator[None]:
     """Hold the place `path` against other processes; folders that were made for it go again if nothing came of it."""
     path = path.absolute()
     file = path.with_name(f".{path.name}.lock")
-    made = [folder for folder in path.parents if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _lock(file, path)
-    try:
-        yield
-    finally:
-        file.unlink(missing_ok=True)
-        os.close(lock)
-        with contextlib.suppress(OSError):
-            for folder in made:
-                folder.rmdir()
+    with folder_for(path):
+        lock = _lock(file, path)
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+            os.close(lock)
 
 
 def _lock(file: Path, claimed_for: Path) -> int:

@@ -30,6 +30,7 @@ from serving.client.tables import (
     require_text_column,
     text_values,
 )
+from slipway.artifacts import folder_for
 from slipway.errors import DataError
 
 CHUNK_ROWS = 4096
@@ -293,15 +294,15 @@ def _writer(chosen: str, out: Path, scratch: Path) -> Writer:
 def _replacing(out: Path) -> Iterator[Path]:
     """A file beside `out` that takes its place if the block comes to its end, and goes away if not."""
     out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
     scratch = out.with_name(f".{out.name}.tmp-{os.getpid()}")
-    try:
-        yield scratch
-        with scratch.open("rb") as stream:
-            os.fsync(stream.fileno())
-        scratch.replace(out)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with folder_for(out):
+        try:
+            yield scratch
+            with scratch.open("rb") as stream:
+                os.fsync(stream.fileno())
+            scratch.replace(out)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

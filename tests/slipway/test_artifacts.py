@@ -94,6 +94,15 @@ def test_a_writer_that_fails_leaves_the_old_artifact_and_nothing_else(
     assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint"]
 
 
+def test_a_writer_that_fails_takes_back_the_folders_that_it_made(tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        write_artifact(tmp_path / "runs" / "reviews" / "verdict", "verdict", name="reviews", inputs="new"),
+    ):
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_is_no_artifact_is_never_replaced(tmp_path: Path) -> None:
     thesis = tmp_path / "thesis.doc"
     thesis.write_text("years of work")

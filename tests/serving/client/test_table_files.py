@@ -123,6 +123,17 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     assert sorted(file.name for file in tmp_path.iterdir()) == ["in.csv", "out.csv"]
 
 
+def test_a_failure_takes_back_the_folders_that_were_made(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "in.csv", [["text"], ["a"]])
+
+    def interrupted(_texts: Iterator[str]) -> Iterator[Answer]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score_file(source, tmp_path / "scored" / "today" / "out.csv", interrupted)
+    assert [file.name for file in tmp_path.iterdir()] == ["in.csv"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
