@@ -1,5 +1,6 @@
 """`AsyncClient`: calls from an event loop."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Self, TypeVar, cast
@@ -23,8 +24,10 @@ T = TypeVar("T")
 class AsyncClient(Caller["AsyncGrpcConnection | AsyncHttpConnection"]):
     """`Client` for asyncio: the same arguments, the same calls, awaited.
 
-    It belongs to the event loop that it is made in. A cancelled call is cancelled at the server as well.
+    It belongs to the event loop of its first call. A cancelled call is cancelled at the server as well.
     """
+
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def _connect(
         self, address: str, protocol: Protocol, tls: Tls | None, keep_alive: KeepAlive
@@ -46,6 +49,7 @@ class AsyncClient(Caller["AsyncGrpcConnection | AsyncHttpConnection"]):
         timeout_s: float | None = None,
     ) -> list[Answer]:
         """See `Client.classify`."""
+        self._require_its_loop()
         require_texts(texts)
         deadline = self._deadline(timeout_s)
         answers: list[Answer] = []
@@ -116,6 +120,13 @@ class AsyncClient(Caller["AsyncGrpcConnection | AsyncHttpConnection"]):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    def _require_its_loop(self) -> None:
+        """Connections wait for their loop; in another they would fail obscurely, or for ever."""
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise RuntimeError("the client belongs to another event loop, that of its first call; make one for each")
 
     async def _ask(self, texts: Sequence[str], top_k: int | None, scores: bool, deadline: Deadline) -> list[Answer]:
         known = await self._known_outputs(deadline)

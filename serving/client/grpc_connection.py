@@ -19,6 +19,8 @@ from serving.client.messages import (
 )
 from serving.protocol import REQUEST_ID
 
+_CLOSED = "the client is closed"
+
 
 class GrpcConnection:
     """Calls from any thread."""
@@ -60,34 +62,48 @@ class GrpcConnection:
 
 
 class AsyncGrpcConnection:
-    """Calls from one event loop, that in which the first is made."""
+    """Calls from one event loop, that in which the first is made: a channel belongs to the loop that it is made in."""
 
     def __init__(self, address: str, tls: Tls | None, keep_alive: KeepAlive) -> None:
-        import grpc
-
         self._address = address
-        options = keep_alive.channel_options(tls)
-        if tls is None:
-            self._channel = grpc.aio.insecure_channel(address, options)
-        else:
-            self._channel = grpc.aio.secure_channel(address, tls.channel_credentials(), options)
-        self._stub = _stub(self._channel)
+        self._options = keep_alive.channel_options(tls)
+        self._credentials = None if tls is None else tls.channel_credentials()
+        self._channel: Any = None
+        self._closed = False
 
     async def infer(self, question: Question, headers: dict[str, str], timeout_s: float) -> Reply:
         """Ask; raises a `CallError`."""
-        response, metadata = await self._call(self._stub.ModelInfer, grpc_question(question), headers, timeout_s)
+        method = self._methods().ModelInfer
+        response, metadata = await self._call(method, grpc_question(question), headers, timeout_s)
         return _reply(response, headers, metadata)
 
     async def outputs(self, model: str, headers: dict[str, str], timeout_s: float) -> Outputs:
         """What the model can be asked for; raises a `CallError`."""
-        response, _ = await self._call(self._stub.ModelMetadata, _metadata_request(model), headers, timeout_s)
+        response, _ = await self._call(self._methods().ModelMetadata, _metadata_request(model), headers, timeout_s)
         return _outputs(response)
 
     async def close(self) -> None:
         """Calls under way fail."""
-        await self._channel.close()
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close()
+
+    def _methods(self) -> Any:
+        import grpc
+
+        if self._closed:
+            raise RuntimeError(_CLOSED)
+        if self._channel is None:
+            if self._credentials is None:
+                self._channel = grpc.aio.insecure_channel(self._address, self._options)
+            else:
+                self._channel = grpc.aio.secure_channel(self._address, self._credentials, self._options)
+            self._stub = _stub(self._channel)
+        return self._stub
 
     async def _call(self, method: Any, request: Any, headers: dict[str, str], timeout_s: float) -> Any:
+        import asyncio
+
         import grpc
 
         try:
@@ -95,8 +111,14 @@ class AsyncGrpcConnection:
             return await call, await call.initial_metadata()
         except grpc.RpcError as error:
             raise _translated(error, self._address, headers) from None
+        except asyncio.CancelledError:
+            # Closing a channel cancels its calls; the tasks that wait for them were not.
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
         except grpc.aio.UsageError as error:
             raise _closed(error) from None
+        raise RuntimeError(_CLOSED)
 
 
 def _stub(channel: Any) -> Any:
@@ -138,7 +160,7 @@ def _translated(error: Any, address: str, headers: dict[str, str]) -> CallError:
 
 
 def _closed(error: Exception) -> Exception:
-    return RuntimeError("the client is closed") if "closed" in str(error) else error
+    return RuntimeError(_CLOSED) if "closed" in str(error) else error
 
 
 def _first(metadata: Any, name: str) -> str | None:
