@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from serving.client.answers import Answer
 from serving.client.batching import batches_async, in_order_async
-from serving.client.calls import Caller, new_request_id, require_batch, require_texts
+from serving.client.calls import Caller, new_request_id, require_batch, require_list, require_texts
 from serving.client.connecting import KeepAlive, Protocol, Tls
 from serving.client.errors import CallError, RequestRefusedError
 from serving.client.messages import Outputs, question_of, read_answers
@@ -50,7 +50,7 @@ class AsyncClient(Caller["AsyncGrpcConnection | AsyncHttpConnection"]):
     ) -> list[Answer]:
         """See `Client.classify`."""
         self._require_its_loop()
-        require_texts(texts)
+        require_list(texts)
         deadline = self._deadline(timeout_s)
         answers: list[Answer] = []
         for offset in range(0, len(texts), MAX_ROWS):

@@ -3,7 +3,7 @@
 import re
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from serving.client.connecting import Credentials, KeepAlive, Protocol, Tls
@@ -73,6 +73,15 @@ def require_texts(texts: object) -> None:
     """Raise `RequestRefusedError` for a single text, which is a sequence of texts, too: its letters."""
     if isinstance(texts, (str, bytes)):
         raise RequestRefusedError("texts is a single text; give a list of texts, such as [text]")
+
+
+def require_list(texts: object) -> None:
+    """Raise `RequestRefusedError` for what can't be cut into requests; a generator, a set, a mapping."""
+    require_texts(texts)
+    if not hasattr(texts, "__len__") or not hasattr(texts, "__getitem__") or isinstance(texts, Mapping):
+        raise RequestRefusedError(
+            f"texts is a {type(texts).__name__}; give a list of texts, or call classify_iter, which takes any iterable"
+        )
 
 
 def require_batch(batch: int, in_flight: int) -> None:

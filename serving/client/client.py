@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from serving.client.answers import Answer
 from serving.client.batching import batches, in_order
-from serving.client.calls import Caller, new_request_id, require_batch, require_texts
+from serving.client.calls import Caller, new_request_id, require_batch, require_list, require_texts
 from serving.client.connecting import KeepAlive, Protocol, Tls
 from serving.client.errors import CallError, RequestRefusedError
 from serving.client.messages import Outputs, question_of, read_answers
@@ -55,7 +55,7 @@ class Client(Caller["GrpcConnection | HttpConnection"]):
         `top_k` fills `Answer.scores` with so many labels, `scores` with all. More than 64 texts are several requests,
         one after the other, within the one `timeout_s`: for thousands take `classify_iter`. Raises a `CallError`.
         """
-        require_texts(texts)
+        require_list(texts)
         deadline = self._deadline(timeout_s)
         answers: list[Answer] = []
         for offset in range(0, len(texts), MAX_ROWS):

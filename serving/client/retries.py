@@ -14,6 +14,7 @@ not begun; the caller gets the failure that there was, at once.
 """
 
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ from typing import TypeVar
 import tenacity
 
 from serving.client.errors import CallError, DeadlineExceededError
+from slipway.errors import ServingError
 
 T = TypeVar("T")
 Policy = TypeVar("Policy", tenacity.Retrying, tenacity.AsyncRetrying)
@@ -52,6 +54,8 @@ class Deadline:
     """A moment until which a caller waits, `timeout_s` from now."""
 
     def __init__(self, timeout_s: float) -> None:
+        if math.isnan(timeout_s):
+            raise ServingError("timeout_s is not a number; give seconds, or math.inf for a call without a limit.")
         self._timeout_s = timeout_s
         self._at = time.monotonic() + timeout_s
 

@@ -43,10 +43,10 @@ class AnswerColumns:
 
 def open_frame(table: Any, text: str, prefix: str) -> Frame:
     """`table` with its texts in the column `text`; raises `DataError` if that can't be."""
-    library = type(table).__module__.partition(".")[0]
-    if library == "pandas" and hasattr(table, "columns"):
+    libraries = {kind.__module__.partition(".")[0] for kind in type(table).__mro__}
+    if "pandas" in libraries and hasattr(table, "columns"):
         return _PandasFrame(table, text, prefix)
-    if library == "pyarrow" and hasattr(table, "schema"):
+    if "pyarrow" in libraries and hasattr(table, "schema"):
         return _ArrowFrame(table, text, prefix)
     raise DataError(
         f"{type(table).__name__} is not a table that can be scored; a pandas DataFrame, a pyarrow Table or a "

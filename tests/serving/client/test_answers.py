@@ -195,6 +195,19 @@ def test_an_address_is_a_host_and_a_port(address: str) -> None:
         Client(address, "tiny")
 
 
+@pytest.mark.parametrize("texts", [iter(["abc"]), {"abc"}, {"abc": 1}], ids=lambda texts: type(texts).__name__)
+def test_what_can_not_be_cut_into_requests_is_sent_to_the_method_for_it(
+    make_client: Any, protocol: Any, texts: Any
+) -> None:
+    with (
+        ScriptedEndpoint(protocol) as endpoint,
+        make_client(endpoint.address, "tiny", protocol) as client,
+        pytest.raises(RequestRefusedError, match="classify_iter"),
+    ):
+        client.classify(texts)
+    assert endpoint.received == []
+
+
 def test_a_closed_client_says_so(make_client: Any, protocol: Any) -> None:
     with ScriptedEndpoint(protocol) as endpoint, make_client(endpoint.address, "tiny", protocol) as client:
         client.classify(["abc"])

@@ -18,6 +18,7 @@ from serving import (
     Retries,
     UnauthenticatedError,
 )
+from slipway.errors import ServingError
 from tests.serving.client.scripted_endpoint import Refusal, ScriptedEndpoint, Stall, Step
 
 pytestmark = [pytest.mark.integration]
@@ -132,6 +133,15 @@ def test_a_caller_may_have_more_time_than_an_endpoint_can_be_told(
 ) -> None:
     with make_client(endpoint.address, endpoint.model, protocol) as client:
         assert client.classify(["good"], timeout_s=timeout_s)[0].label == "positive"
+
+
+def test_a_time_that_is_no_number_is_refused(make_client: Any, protocol: Any) -> None:
+    with (
+        ScriptedEndpoint(protocol) as endpoint,
+        make_client(endpoint.address, "tiny", protocol) as client,
+        pytest.raises(ServingError, match="not a number"),
+    ):
+        client.classify(["abc"], timeout_s=math.nan)
 
 
 def test_attempts_of_a_request_share_its_id(make_client: Any, protocol: Any) -> None:

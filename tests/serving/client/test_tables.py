@@ -97,6 +97,18 @@ def test_a_column_of_numbers_is_no_text(client: Any, make: Any) -> None:
         client.score(make({"text": [1, 2]}))
 
 
+class Indexed(pd.DataFrame):
+    @property
+    def _constructor(self) -> type["Indexed"]:
+        return Indexed
+
+
+def test_a_library_that_builds_on_pandas_gets_its_own_kind_back(client: Any) -> None:
+    scored = client.score(Indexed({"text": ["abc"]}))
+    assert type(scored) is Indexed
+    assert scored["label"].tolist() == ["cba"]
+
+
 @pytest.mark.parametrize(
     "table", [[{"text": "abc"}], pd.Series(["abc"]), pa.array(["abc"])], ids=lambda table: type(table).__name__
 )
