@@ -89,8 +89,9 @@ local function grants(claim, scope, model)
       end
     end
   elseif type(claim) == "table" then
-    for _, word in pairs(claim) do
-      if word == one or word == every then
+    for place, word in pairs(claim) do
+      -- An object is a table, too, and its values are no scopes.
+      if type(place) == "number" and (word == one or word == every) then
         return true
       end
     end

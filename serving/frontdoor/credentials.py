@@ -29,6 +29,16 @@ _RANDOM_BYTES = 20
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SCOPE = re.compile(r"(predict|admin):([A-Za-z][A-Za-z0-9_-]{0,62}|\*)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_BASE64URL = re.compile(r"([A-Za-z0-9_-]+)={0,2}")
+_RSA = tuple(f"{kind}{bits}" for kind in ("RS", "PS") for bits in (256, 384, 512))
+_NUMBERS: dict[str, tuple[tuple[str, ...], dict[str, tuple[int, int]]]] = {
+    "RSA": (_RSA, {"n": (128, 2048), "e": (1, 8)}),
+    "EC P-256": (("ES256",), {"x": (1, 32), "y": (1, 32)}),
+    "EC P-384": (("ES384",), {"x": (1, 48), "y": (1, 48)}),
+    "EC P-521": (("ES512",), {"x": (1, 66), "y": (1, 66)}),
+    "OKP Ed25519": (("EdDSA",), {"x": (32, 32)}),
+}
+"""Of each kind of key and curve: the algorithms that it is for, and the least and most bytes of its numbers."""
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
@@ -119,10 +129,13 @@ def read_keys(file: Path) -> tuple[Key, ...]:
 
 
 def read_jwks(file: Path) -> str:
-    """The JWKS in `file`, as JSON; raises `ServingError` if it has no public keys, or any that must stay secret."""
+    """The keys in `file` that can verify a token, as a JWKS.
+
+    Others (for encryption, of kinds that Envoy doesn't know) are left out, as RFC 7517 has it; of a set with none that
+    it can use, Envoy takes nothing and answers 500. Raises `ServingError` if that is all, or if a key must stay secret.
+    """
     try:
-        text = file.read_text(encoding="utf-8")
-        found = json.loads(text)["keys"]
+        found = json.loads(file.read_text(encoding="utf-8"))["keys"]
         kinds = [key["kty"] for key in found]
     except OSError as error:
         raise ServingError(f"the JWKS can't be read: {file}: {error.strerror}.") from error
@@ -132,7 +145,30 @@ def read_jwks(file: Path) -> str:
         raise ServingError(f"{file} has no keys, so that no token would be accepted.")
     if "oct" in kinds or any("d" in key for key in found):
         raise ServingError(f"{file} has a secret in it; an endpoint needs public keys only (RSA, EC or OKP).")
-    return text
+    usable = [key for key in found if _verifies(key)]
+    if not usable:
+        raise ServingError(
+            f"{file} has no key that a token can be verified with; those are RSA, EC (P-256, P-384, P-521) and Ed25519 "
+            "with all their numbers, for signatures."
+        )
+    return json.dumps({"keys": usable})
+
+
+def _verifies(key: dict[str, object]) -> bool:
+    """Whether a JWK is a whole public key for signatures, of a kind that Envoy knows."""
+    numbers = _NUMBERS.get(f"{key['kty']} {key.get('crv', '')}".strip())
+    if numbers is None or key.get("use", "sig") != "sig" or not isinstance(key.get("kid", ""), str):
+        return False
+    algorithms, sizes = numbers
+    return key.get("alg", algorithms[0]) in algorithms and all(
+        least <= _length(key.get(name)) <= most for name, (least, most) in sizes.items()
+    )
+
+
+def _length(number: object) -> int:
+    """Bytes of a number in base64url; 0 for what is none."""
+    digits = _BASE64URL.fullmatch(number) if isinstance(number, str) else None
+    return 3 * len(digits[1]) // 4 if digits is not None else 0
 
 
 def fingerprint(door: FrontDoor) -> Fingerprint:

@@ -1,6 +1,7 @@
 """Bearer tokens (JWT), against a real Envoy: who signed, for whom, until when, for what."""
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,18 @@ from tests.serving.frontdoor.fake_triton import FakeTriton
 from tests.serving.frontdoor.running_door import BODY, INFER, RunningDoor, infer_input, running
 
 pytestmark = [pytest.mark.integration]
+
+
+UNUSABLE: list[dict[str, Any]] = [
+    {"kty": "RSA"},
+    {"kty": "AKP", "alg": "ML-DSA-44", "pub": "AQAB"},
+    {**Issuer().jwk(), "crv": "secp256k1"},
+    {**Issuer().jwk(), "alg": "ES512"},
+    {**Issuer().jwk(), "use": "enc"},
+    {**Issuer().jwk(), "x": "!"},
+    {**Issuer().jwk(), "kid": 1},
+    {**Issuer().jwk(), "kty": ["EC"]},
+]
 
 
 class Guarded:
@@ -87,7 +100,10 @@ def test_a_token_without_a_signature_is_a_401(guarded: Guarded) -> None:
     assert guarded.ask(f"eyJhbGciOiJub25lIn0.{body}.")[0] == 401
 
 
-@pytest.mark.parametrize("scope", [None, "", "predict", "predict:other", "admin:tiny", ["predict:tinyx"], {"a": 1}, 7])
+@pytest.mark.parametrize(
+    "scope",
+    [None, "", "predict", "predict:other", "admin:tiny", ["predict:tinyx"], {"a": 1}, {"a": "predict:tiny"}, 7],
+)
 def test_a_token_without_the_scope_is_a_403(guarded: Guarded, scope: Any) -> None:
     status, reason = guarded.ask(guarded.issuer.token(scope=scope))
     assert (status, reason) == (403, "these credentials lack the scope predict:tiny")
@@ -132,6 +148,14 @@ def test_an_issuer_may_change_its_keys_while_it_runs(guarded: Guarded) -> None:
     assert guarded.ask(guarded.issuer.token())[0] == 200
 
 
+def test_keys_that_no_token_is_verified_with_stand_in_nobodys_way(guarded: Guarded) -> None:
+    successor = Issuer("three")
+    guarded.jwks.write_text(json.dumps({"keys": [*UNUSABLE, guarded.issuer.jwk(), successor.jwk()], "at": math.nan}))
+    guarded.door.write()
+    assert eventually(lambda: guarded.ask(successor.token())[0] == 200)
+    assert guarded.ask(guarded.issuer.token())[0] == 200
+
+
 @pytest.mark.unit
 @pytest.mark.parametrize(
     ("content", "why"),
@@ -140,8 +164,9 @@ def test_an_issuer_may_change_its_keys_while_it_runs(guarded: Guarded) -> None:
         ('{"keys": []}', "has no keys"),
         ('{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}', "has a secret in it"),
         (json.dumps({"keys": [{**Issuer().jwk(), "d": "private"}]}), "has a secret in it"),
+        *((json.dumps({"keys": [key]}), "no key that a token can be verified with") for key in UNUSABLE),
     ],
-    ids=["not JSON", "empty", "shared secret", "private key"],
+    ids=["not JSON", "empty", "shared secret", "private key", *(f"unusable {key['kty']}" for key in UNUSABLE)],
 )
 def test_a_jwks_that_is_no_good_is_refused(tmp_path: Path, content: str, why: str) -> None:
     (tmp_path / "jwks.json").write_text(content)
