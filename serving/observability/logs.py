@@ -104,6 +104,7 @@ class Relay:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._read: dict[Path, int] = {}
+        self._headless: set[Path] = set()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="logs")
         self._thread.start()
@@ -126,7 +127,7 @@ class Relay:
                     _log_line(source, line)
 
     def _new_lines(self, path: Path) -> list[str]:
-        """Whole lines that were added; of a flood, a mebibyte at a time."""
+        """Whole lines that were added, as half a number would not be masked; of a flood, a mebibyte at a time."""
         place = self._read.get(path, 0)
         try:
             with path.open("rb") as stream:
@@ -136,9 +137,16 @@ class Relay:
                 added = stream.read(_MOST_AT_A_TIME)
         except OSError:
             return []
-        whole = added.rpartition(b"\n")[0] if len(added) < _MOST_AT_A_TIME else added
-        self._read[path] = place + (len(whole) + 1 if whole and whole is not added else len(whole))
-        return whole.decode("utf-8", errors="replace").split("\n") if whole else []
+        end = added.rfind(b"\n") + 1
+        if not end and len(added) == _MOST_AT_A_TIME:
+            self._headless.add(path)
+            end = len(added)
+        self._read[path] = place + end
+        lines = added[:end].decode("utf-8", errors="replace").split("\n")[:-1]
+        if lines and path in self._headless:
+            self._headless.remove(path)
+            lines[0] = f"a line of more than {_MOST_AT_A_TIME:,} bytes was left out"
+        return lines
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from serving.observability import logs
 from serving.observability.logs import Relay, log_json
 from serving.protocol import inference_body
 from serving.server.triton import free_ports
@@ -82,6 +83,23 @@ def test_lines_of_triton_and_envoy_are_followed_with_their_levels(lines: Lines, 
     assert ("slipway.triton", "ERROR", "http_server.cc:12: bad request of <PHONE>") in said
     assert ("slipway.triton", "INFO", "half a line") in said
     assert ("slipway.envoy", "WARNING", "config: odd") in said
+
+
+def test_a_flood_is_cut_between_lines_so_that_all_of_it_is_masked(
+    lines: Lines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_MOST_AT_A_TIME", 24)
+    (tmp_path / "supervisor.log").write_text("0123456789 13800138000\n13800138000 电话\n", encoding="utf-8")
+    relay = Relay(tmp_path)
+    try:
+        assert eventually(lambda: len(lines()) == 2)
+        with (tmp_path / "supervisor.log").open("a", encoding="utf-8") as stream:
+            stream.write("a line of 13800138000 and 13800138000\nnext\n")
+        assert eventually(lambda: len(lines()) == 4)
+    finally:
+        relay.stop()
+    said = [line["message"] for line in lines()]
+    assert said == ["0123456789 <PHONE>", "<PHONE> 电话", "a line of more than 24 bytes was left out", "next"]
 
 
 def test_after_the_end_people_read_sentences_again(capsys: pytest.CaptureFixture[str]) -> None:
