@@ -105,7 +105,10 @@ def require_arrivals(section: LoadTest) -> None:
     if section.loop == "closed" or any((chunk.scheduled_s >= 0).any() for chunk in plan_chunks(section, 1)):
         return
     if section.arrivals.process == "replay":
-        raise LoadTestError(f"loadtest: the recording ends within the warm-up of {section.warmup_s:g} s.")
+        raise LoadTestError(
+            f"loadtest: nothing of the recording comes within {section.duration_s:g} s after the warm-up of "
+            f"{section.warmup_s:g} s. Warm up for less, or set arrivals.speed: 1000 reads numbers in milliseconds."
+        )
     raise LoadTestError(
         f"loadtest: nothing arrives within {section.duration_s:g} s at rate {section.rate:g}/s. "
         "Raise rate or duration_s."

@@ -13,6 +13,7 @@ from scipy import stats
 
 from loadtests.arrivals import PROCESSES, arrivals
 from loadtests.arrivals.rescaling import FloatArray, Intensity
+from loadtests.plan import require_arrivals
 from slipway.errors import LoadTestError
 from slipway.recipe import LoadTest
 
@@ -159,6 +160,15 @@ def test_the_nanoseconds_of_a_container_runtimes_log_are_read(tmp_path: Path) ->
     (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
     replay = {"process": "replay", "source": f"file:{tmp_path / 'a.jsonl'}"}
     np.testing.assert_allclose(draw(replay, 1.0, 10.0, 0), [0.0, 0.5], atol=1e-5)
+
+
+def test_a_recording_in_milliseconds_that_is_read_as_seconds_says_how_to_read_it(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("time\n1764550000000\n1764550000500\n", encoding="utf-8")
+    replay = {"process": "replay", "source": f"file:{tmp_path / 'a.csv'}"}
+    section = LoadTest.model_validate({"arrivals": replay, "duration_s": 10, "warmup_s": 0.25})
+    with pytest.raises(LoadTestError, match="1000 reads numbers in milliseconds"):
+        require_arrivals(section)
+    require_arrivals(section.model_copy(update={"arrivals": section.arrivals.model_copy(update={"speed": 1000.0})}))
 
 
 def test_parquet_timestamps_are_replayed_too(tmp_path: Path) -> None:
