@@ -119,7 +119,7 @@ def read_keys(file: Path) -> tuple[Key, ...]:
         keys = tuple(Key(**{**row, "scopes": tuple(row["scopes"])}) for row in rows)
     except OSError as error:
         raise ServingError(f"the keys can't be read: {file}: {error.strerror}; make one: slipway keys new.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ServingError(f"{file} is not a file of keys as `slipway keys new` writes it: {error}.") from error
     for name in ("id", "sha256"):
         values = [getattr(key, name) for key in keys]
@@ -139,7 +139,7 @@ def read_jwks(file: Path) -> str:
         kinds = [key["kty"] for key in found]
     except OSError as error:
         raise ServingError(f"the JWKS can't be read: {file}: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ServingError(f"{file} is not a JSON Web Key Set (RFC 7517): {error}.") from error
     if not kinds:
         raise ServingError(f"{file} has no keys, so that no token would be accepted.")

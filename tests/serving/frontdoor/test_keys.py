@@ -117,6 +117,14 @@ def test_a_file_that_is_wrong_says_where(tmp_path: Path, row: dict[str, Any], wh
 
 
 @pytest.mark.integration
+@pytest.mark.unit
+@pytest.mark.parametrize("content", ["", "[]", '{"keys": [', "[" * 100_000], ids=["empty", "a list", "half", "endless"])
+def test_a_file_that_is_none_of_keys_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "keys.json").write_text(content)
+    with pytest.raises(ServingError, match="not a file of keys"):
+        read_keys(tmp_path / "keys.json")
+
+
 @pytest.mark.parametrize("name", ["predictor", "administrator", "anywhere"])
 def test_a_key_with_the_scope_is_let_in(guarded: Guarded, name: str) -> None:
     key = guarded.keys[name]

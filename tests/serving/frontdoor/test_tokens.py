@@ -161,12 +161,20 @@ def test_keys_that_no_token_is_verified_with_stand_in_nobodys_way(guarded: Guard
     ("content", "why"),
     [
         ("{", "not a JSON Web Key Set"),
+        ("[" * 100_000, "not a JSON Web Key Set"),
         ('{"keys": []}', "has no keys"),
         ('{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}', "has a secret in it"),
         (json.dumps({"keys": [{**Issuer().jwk(), "d": "private"}]}), "has a secret in it"),
         *((json.dumps({"keys": [key]}), "no key that a token can be verified with") for key in UNUSABLE),
     ],
-    ids=["not JSON", "empty", "shared secret", "private key", *(f"unusable {key['kty']}" for key in UNUSABLE)],
+    ids=[
+        "not JSON",
+        "endless JSON",
+        "empty",
+        "shared secret",
+        "private key",
+        *(f"unusable {key['kty']}" for key in UNUSABLE),
+    ],
 )
 def test_a_jwks_that_is_no_good_is_refused(tmp_path: Path, content: str, why: str) -> None:
     (tmp_path / "jwks.json").write_text(content)
