@@ -16,57 +16,81 @@ when its cluster is healthy, and removed after it had none.
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from serving.frontdoor import admission, health, overload
 from serving.frontdoor.clusters import clusters
-from serving.frontdoor.credentials import fingerprint, read_jwks, read_keys
+from serving.frontdoor.credentials import Fingerprint, Key, fingerprint, read_jwks, read_keys
 from serving.frontdoor.door import FrontDoor
 from serving.frontdoor.envoy import bootstrap
 from serving.frontdoor.routes import routes
-from serving.frontdoor.tls import AUTHORITIES, CERTIFICATE, secrets
+from serving.frontdoor.tls import AUTHORITIES, CERTIFICATE, require_tls, secrets
 from serving.protocol import Json
 
 BOOTSTRAP = "envoy.json"
 WATCHED = "frontdoor"
 
 
-def write_configuration(door: FrontDoor, directory: Path) -> Path:
+@dataclass(frozen=True)
+class Credentials:
+    """What the files of credentials held when they were read."""
+
+    seen: Fingerprint
+    keys: tuple[Key, ...]
+    jwks: str | None
+
+
+def read_credentials(door: FrontDoor) -> Credentials:
+    """Those of `door`; raises `ServingError` if a file is not what it should be."""
+    # Before they are read: what changes meanwhile is then read again.
+    seen = fingerprint(door)
+    auth = door.auth
+    if door.tls is not None:
+        require_tls(door.tls)
+    return Credentials(
+        seen,
+        read_keys(auth.keys) if auth and auth.keys else (),
+        read_jwks(auth.jwks) if auth and auth.jwks else None,
+    )
+
+
+def write_configuration(door: FrontDoor, directory: Path, credentials: Credentials | None = None) -> Path:
     """Write everything for `door` into `directory`, whole or not at all, and return the bootstrap file.
 
-    Raises `ServingError` if a file of credentials is not what it should be; then nothing was changed.
+    Without `credentials` they are read; raises `ServingError` as `read_credentials` does, and then nothing was changed.
     """
     watched = directory / WATCHED
-    resources = _resources(door, watched)
+    credentials = credentials or read_credentials(door)
+    resources = _resources(door, watched, credentials)
     watched.mkdir(mode=0o700, exist_ok=True)
     order = sorted(resources)
     order.remove("routes")
     order.insert(0 if _removes_backends(resources["clusters"], watched) else len(order), "routes")
     for name in order:
-        _replace(watched / f"{name}.json", _response(resources[name], _version(name, door)))
+        _replace(watched / f"{name}.json", _response(resources[name], _version(name, credentials)))
     file = directory / BOOTSTRAP
     _replace(file, json.dumps(bootstrap(door, watched), ensure_ascii=False))
     return file
 
 
-def _resources(door: FrontDoor, directory: Path) -> dict[str, list[Json]]:
+def _resources(door: FrontDoor, directory: Path, credentials: Credentials) -> dict[str, list[Json]]:
     """What each watched file holds."""
-    keys = read_keys(door.auth.keys) if door.auth and door.auth.keys else ()
     resources = {
         "clusters": clusters(door),
-        "routes": [routes(door, keys)],
+        "routes": [routes(door, credentials.keys)],
         health.FILTER: [health.health_filter(door)],
         overload.FILTER: [overload.overload_filter(door)],
         **{name: [secret] for name, secret in secrets(door, directory).items()},
     }
-    if door.auth and door.auth.jwks:
-        resources[admission.TOKENS] = [admission.token_filter(door.auth, read_jwks(door.auth.jwks))]
+    if door.auth and credentials.jwks is not None:
+        resources[admission.TOKENS] = [admission.token_filter(door.auth, credentials.jwks)]
     return resources
 
 
-def _version(name: str, door: FrontDoor) -> str:
+def _version(name: str, credentials: Credentials) -> str:
     """Secrets name files; what they are made from changes when one of those does."""
-    return repr(fingerprint(door)) if name in (CERTIFICATE, AUTHORITIES) else ""
+    return repr(credentials.seen) if name in (CERTIFICATE, AUTHORITIES) else ""
 
 
 def _response(resources: list[Json], made_from: str) -> str:

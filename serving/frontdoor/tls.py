@@ -43,11 +43,10 @@ def transport_socket(tls: Tls, directory: Path) -> Json:
 
 
 def secrets(door: FrontDoor, directory: Path) -> dict[str, Json]:
-    """The resources of `certificate.json` and `authorities.json`; raises `ServingError` if a file is no good."""
+    """The resources of `certificate.json` and `authorities.json`."""
     tls = door.tls
     if tls is None:
         return {}
-    _check(tls)
     # A move into this directory makes Envoy read the files again, wherever they are.
     bell = {"path": str(directory)}
     found = {
@@ -67,7 +66,8 @@ def secrets(door: FrontDoor, directory: Path) -> dict[str, Json]:
     return found
 
 
-def _check(tls: Tls) -> None:
+def require_tls(tls: Tls) -> None:
+    """Raise `ServingError` if a file is no good."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for file in filter(None, (tls.certificate, tls.key, tls.client_ca)):
         try:

@@ -135,7 +135,7 @@ class Fleet:
         return self.candidate
 
     def _apply(self, shares: list[Share]) -> None:
-        """Raises `OSError` if the disk is full, `ServingError` if credentials can't be read; all is as it was then."""
+        """Raises `OSError` if the disk is full; all is as it was then."""
         try:
             self.front.configure(shares)
         except OSError:

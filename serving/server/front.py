@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.frontdoor import credentials
 from serving.frontdoor.clusters import cluster_name
+from serving.frontdoor.credentials import Fingerprint, changed, fingerprint
 from serving.frontdoor.door import Auth, Backend, FrontDoor, Limits, Tls
-from serving.frontdoor.dynamic import BOOTSTRAP, WATCHED, write_configuration
+from serving.frontdoor.dynamic import BOOTSTRAP, WATCHED, Credentials, read_credentials, write_configuration
 from serving.frontdoor.overload import measure_service_ms
 from serving.observability.tracing import Collector
 from serving.server.envoy_admin import SILENT, EnvoyAdmin
@@ -73,7 +73,8 @@ class Front:
         self._answered_at = time.monotonic()
         self._mended: tuple[str, float] | None = None
         self._service_ms: dict[int, float] = {}
-        self._credentials: credentials.Fingerprint = ()
+        self._credentials: Credentials | None = None
+        self._seen: Fingerprint = ()
 
     @property
     def process(self) -> Process:
@@ -88,19 +89,19 @@ class Front:
         return self._process is not None and self._process.is_running
 
     def start(self, shares: Sequence[Share]) -> None:
-        """Write the configuration and start Envoy with it."""
+        """Write the configuration and start Envoy with it; raises `ServingError` if credentials can't be read."""
+        self._credentials = read_credentials(self._door(shares))
+        self._seen = self._credentials.seen
         self.configure(shares)
         self._spawn()
 
     def configure(self, shares: Sequence[Share]) -> None:
         """Write the configuration for `shares`; a running Envoy takes up what changed.
 
-        Raises `OSError` if the disk is full, `ServingError` if a file of credentials can't be read.
+        Credentials are those that were read last: a file that broke since must not hold a candidate in traffic. Raises
+        `OSError` if the disk is full.
         """
-        door = self._door(shares)
-        seen = credentials.fingerprint(door)
-        write_configuration(door, self._runtime.path)
-        self._credentials = seen
+        write_configuration(self._door(shares), self._runtime.path, self._credentials)
 
     def await_applied(self) -> None:
         """Wait until Envoy routes by what was written last; not longer than a few seconds, if it can't."""
@@ -163,12 +164,15 @@ class Front:
     def take_new_credentials(self, shares: Sequence[Share]) -> None:
         """Let Envoy know of credentials whose files have changed; bad ones change nothing."""
         door = self._door(shares)
-        if not credentials.changed(door, self._credentials):
+        if not changed(door, self._seen):
             return
+        self._seen = fingerprint(door)
+        before = self._credentials
         try:
+            self._credentials = read_credentials(door)
             self.configure(shares)
         except (ServingError, OSError) as error:
-            self._credentials = credentials.fingerprint(door)
+            self._credentials = before
             self._tell(f"credentials stay as they were: {error}")
         else:
             self._tell("credentials were read again")

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 import serving
+from serving.frontdoor.credentials import new_key
 from serving.protocol import inference_body
 from serving.rollout.endpoints import RunningEndpoint, find_endpoint
 from serving.rollout.promote import RolledBackError, abort, promote, status
@@ -128,6 +129,18 @@ def test_a_canary_gets_its_share_over_both_protocols_and_can_be_taken_back(own: 
     assert load.wrong(versions.right) == []
     assert {one.version for one in load.outcomes[sent:]} == {1}
     assert "aborted" in status(endpoint_of(owner))
+
+
+def test_keys_that_broke_hold_no_candidate_in_traffic(own: Own, versions: Versions, tmp_path: Path) -> None:
+    _, key = new_key(tmp_path / "keys.json", "web", ["predict:tiny"])
+    owner = own(auth={"keys": str(tmp_path / "keys.json")})
+    with promoting(owner, versions.newer, ENDLESS) as promotion:
+        assert eventually(lambda: "canary, 50 %" in status(endpoint_of(owner)))
+        (tmp_path / "keys.json").write_text("{")
+        abort(endpoint_of(owner))
+        assert promotion.wait(30) == 1
+    with httpx.Client(base_url=f"http://{owner.address}/v2/models/tiny", headers={"x-api-key": key}) as client:
+        assert {client.post("generate", json={"text": "good"}).json()["model_version"] for _ in range(10)} == {"1"}
 
 
 def test_a_shadow_gets_copies_and_answers_nobody(own: Own, versions: Versions) -> None:

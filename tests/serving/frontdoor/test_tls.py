@@ -13,7 +13,7 @@ import tritonclient.grpc as triton_grpc
 
 from serving.frontdoor import credentials
 from serving.frontdoor.door import Tls
-from serving.frontdoor.tls import secrets
+from serving.frontdoor.dynamic import read_credentials
 from slipway.errors import ServingError
 from tests.serving.conftest import eventually
 from tests.serving.frontdoor.authority import CertificateAuthority
@@ -146,4 +146,4 @@ def test_a_caller_with_somebody_elses_is_not(mutual: Secured) -> None:
 @pytest.mark.unit
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(ServingError, match=r"missing\.pem: No such file"):
-        secrets(front_door(tmp_path, tls=Tls(tmp_path / "missing.pem", tmp_path / "missing.key")), tmp_path)
+        read_credentials(front_door(tmp_path, tls=Tls(tmp_path / "missing.pem", tmp_path / "missing.key")))
