@@ -12,6 +12,7 @@ ready.
 
 import contextlib
 import fcntl
+import math
 import os
 import secrets
 import shutil
@@ -28,6 +29,10 @@ from slipway.errors import ServingError
 from slipway.processes import marked_processes
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+ENVIRONMENTS = Path("/tmp")  # noqa: S108 - the backend's own choice, whatever TMPDIR says
+_TRITON = "tritonserver"
+_CLOCK_S = 1.0
+"""The start of a process is known to a hundredth of a second, by another clock than that of files."""
 _LOCK = "lock"
 _LONGEST_SOCKET_PATH = 107
 """Bytes of a Unix socket's path that the kernel takes."""
@@ -149,6 +154,22 @@ def _sweep(path: Path) -> None:
     for region in SHARED_MEMORY.glob(_shared_memory_prefix(path.name) + "*"):
         region.unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
+    _remove_environments()
+
+
+def _remove_environments() -> None:
+    """Triton's Python backend makes a directory at each start, for packed environments, and leaves it there, empty.
+
+    Nothing tells whose it is, but one that is older than every server that lives is a dead one's.
+    """
+    processes = [each.info for each in psutil.process_iter(["name", "create_time", "status"])]
+    servers = [each for each in processes if each["name"] == _TRITON and each["status"] != psutil.STATUS_ZOMBIE]
+    oldest = min((each["create_time"] for each in servers), default=math.inf)
+    for directory in ENVIRONMENTS.glob("python_env_??????"):
+        with contextlib.suppress(OSError):  # somebody else's, or not empty
+            about = directory.lstat()
+            if about.st_uid == os.getuid() and about.st_mtime < oldest - _CLOCK_S:
+                directory.rmdir()
 
 
 def _end_processes(endpoint_id: str) -> None:

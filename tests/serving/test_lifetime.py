@@ -1,13 +1,16 @@
 """Nothing is left behind, whoever dies first; and what can be mended is."""
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import psutil
@@ -115,6 +118,30 @@ def test_what_an_owner_left_that_was_still_dying_is_swept_when_its_lock_is_gone(
     finally:
         following.sweep()
         following.release()
+
+
+def test_directories_that_dead_servers_left_are_removed_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = time.time() - 1000
+    processes = [
+        {"name": "tritonserver", "create_time": started, "status": psutil.STATUS_SLEEPING},
+        {"name": "tritonserver", "create_time": started - 5000, "status": psutil.STATUS_ZOMBIE},
+        {"name": "python", "create_time": started - 5000, "status": psutil.STATUS_RUNNING},
+    ]
+    monkeypatch.setattr(psutil, "process_iter", lambda *_: [SimpleNamespace(info=each) for each in processes])
+    monkeypatch.setattr(runtime, "marked_processes", lambda _: [])
+    monkeypatch.setattr(runtime, "ENVIRONMENTS", tmp_path)
+    for name, made in {"dead01": started - 1000, "in_use": started - 1000, "living": started + 100}.items():
+        directory = tmp_path / f"python_env_{name}"
+        directory.mkdir()
+        if name == "in_use":
+            (directory / "file").touch()
+        os.utime(directory, (made, made))
+    one = Runtime.create()
+    one.sweep()
+    one.release()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["python_env_in_use", "python_env_living"]
 
 
 def test_a_base_directory_that_others_can_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
