@@ -39,6 +39,7 @@ FLAGS = {
     "horizontal-pod-autoscaler-initial-readiness-delay": "9s",
 }
 _WINDOW_S = 10
+_CLOCKS_APART_S = 0.3
 _GROUPS = {"custom.metrics.k8s.io": "v1beta1", "external.metrics.k8s.io": "v1beta1", "metrics.k8s.io": "v1beta1"}
 
 
@@ -88,7 +89,7 @@ class Recorder:
         self._numbers: dict[str, dict[str, int]] = {name: {} for name in self._scenarios}
         self._lock = threading.Lock()
         self._over = False
-        self._begun_s = time.time()
+        self._begin()
 
     def serving(self, folder: Path) -> "_Serving":
         """The metrics' API, registered with the API server."""
@@ -120,12 +121,18 @@ class Recorder:
         for scenario in self._scenarios.values():
             self._deploy(scenario)
         self._keep_house(6.0)
-        self._begun_s = time.time()
+        self._begin()
         for scenario in self._scenarios.values():
             self._api.call("POST", f"{_group(self._api)}/horizontalpodautoscalers", self.manifest(scenario))
         self._keep_house(seconds)
         with self._lock:
             self._over = True
+        if abs((time.time() - self._begun_s) - (time.monotonic() - self._begun_monotonic_s)) > _CLOCKS_APART_S:
+            raise SystemExit("the machine was stopped meanwhile, so that its clocks disagree; record again")
+
+    def _begin(self) -> None:
+        # The controller counts windows by a clock that stands still with the machine, the times of pods by the other.
+        self._begun_s, self._begun_monotonic_s = time.time(), time.monotonic()
 
     def write(self, scenario: Scenario, out: Path) -> None:
         """The manifest and the trace of `scenario`; the last line has no decision, as nobody asked afterwards."""
@@ -223,7 +230,7 @@ class Recorder:
 
     def _look(self, scenario: Scenario, metric: str, group: str) -> dict[str, Any] | None:
         now, signal = time.time(), scenario.signals[metric]
-        at = now - self._begun_s
+        at = time.monotonic() - self._begun_monotonic_s
         found = self._pods(scenario.name)
         pods = {pod["metadata"]["name"]: self._seen(scenario, pod, now) for pod in found}
         path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{scenario.name}"

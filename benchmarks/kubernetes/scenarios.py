@@ -158,7 +158,7 @@ def scenarios(chart: Mapping[str, Any]) -> list[Scenario]:
                     },
                 },
             },
-            {"work": Signal(spike(7_000, 45_000, 25, 170))},
+            {"work": Signal(spike(7_000, 45_000, 25, 190))},
         ),
         Scenario(
             "never-down",
