@@ -98,6 +98,7 @@ def test_the_recipe_of_the_demo_is_valid() -> None:
         (("epochs: 2", "epochs: 2\n  epochs: 3"), ["recipe.yaml:9", "'epochs' is given twice"]),
         (("train:", "train: ["), ["recipe.yaml:9:1: expected ',' or ']'"]),
         (("name: reviews", "name: !!python/object/apply:os.system [ls]"), ["recipe.yaml:1"]),
+        (("train:", "export: {at: 0x5}\ntrain:"), ["export.at: '0x5' is no shape", "such as 1x32"]),
         (("train:\n  epochs: 2", "train:"), ["recipe.yaml:7: train: null is empty; should be a mapping"]),
     ],
 )
