@@ -39,7 +39,7 @@ FLAGS = {
     "horizontal-pod-autoscaler-initial-readiness-delay": "9s",
 }
 _WINDOW_S = 10
-_CLOCKS_APART_S = 0.3
+_CLOCKS_APART_S = 2.0
 _GROUPS = {"custom.metrics.k8s.io": "v1beta1", "external.metrics.k8s.io": "v1beta1", "metrics.k8s.io": "v1beta1"}
 
 
