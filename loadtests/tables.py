@@ -1,5 +1,6 @@
 """Tables of a user's: Parquet, CSV or JSON lines, by the ending of the name."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,11 +10,26 @@ import pyarrow.parquet as pq
 
 from slipway.errors import LoadTestError
 
+
+def _read_log(source: Path) -> pa.Table:
+    """JSON lines of a log that is still written to: one that is cut at the end of the file has not come yet."""
+    with pa.memory_map(str(source)) as file:
+        content = file.read_buffer()
+        tail = content.slice(max(0, len(content) - _LONGEST_LINE)).to_pybytes()
+        last = tail[tail.rfind(b"\n") + 1 :]
+        try:
+            json.loads(last)
+        except ValueError:
+            content = content.slice(0, len(content) - len(last))
+        return pyarrow.json.read_json(pa.BufferReader(content))
+
+
+_LONGEST_LINE = 1 << 20
 _READERS = {
     ".parquet": pq.read_table,
     ".csv": pyarrow.csv.read_csv,
     ".jsonl": pyarrow.json.read_json,
-    ".log": pyarrow.json.read_json,
+    ".log": _read_log,
 }
 
 
