@@ -26,6 +26,7 @@ from slipway.errors import ServingError
 _ACCESS_LOG_BYTES = 64 << 20
 _APPLIED_S = 5.0
 _FLUSH_S = 2.0
+_MEASURING_S = 10.0
 _POLL_S = 0.02
 
 
@@ -117,7 +118,9 @@ class Front:
         """Let the bound on requests in flight follow from what the model takes on this machine, now that it runs."""
         plan, port, instances = self._plan, served.server.http_port, served.instances
         try:
-            taken = measure_service_ms(port, plan.model, plan.probes, instances, timeout_s=plan.timeout_s)
+            # The first answers are slow, and nobody waits for them: callers' deadline is not theirs.
+            patience_s = max(plan.timeout_s, _MEASURING_S)
+            taken = measure_service_ms(port, plan.model, plan.probes, instances, timeout_s=patience_s)
         except (OSError, http.client.HTTPException) as error:
             raise ServingError(f"the model did not answer when its speed was measured: {error}.") from error
         self._service_ms[served.version] = taken
