@@ -23,12 +23,15 @@ from export.source import Source
 from slipway.artifacts import Artifact, code_version, inputs_digest, read_artifact, write_artifact
 from slipway.assets import fingerprint
 from slipway.bundle import EXPECTED, FRONTIER, PLOT, SPEC, BundleSpec, Check, Variant
+from slipway.errors import ExportError
 from slipway.predictor import Prediction, Predictor
 from slipway.progress import progress
 from slipway.recipe import Export
 from slipway.report.plots import standalone, variants_plot
 from slipway.tasks import get_task
 from slipway.tasks.metrics import softmax
+
+_STUDENT = "student.json"
 
 # What a server asks itself before it is ready. Not from the data: a bundle may have to leave texts out.
 _CHECK_TEXTS = (
@@ -56,8 +59,11 @@ def _assets(section: Export) -> dict[str, str]:
 def export(checkpoint_path: Path, out: Path, section: Export, *, force: bool = False) -> Artifact:
     """Make the bundle of the checkpoint at `checkpoint_path`; with `force`, without anything of earlier searches.
 
-    Raises `GateError` if no variant passes, and then writes no bundle.
+    Raises `GateError` if no variant passes, and then writes no bundle; `ExportError` if bundle or student would
+    take the place of what is not theirs.
     """
+    student_out = out.with_name(f"{out.name}-checkpoint")
+    _require_places(checkpoint_path, out, student_out)
     source = Source.open(checkpoint_path)
     work = _work_folder(source, section, out)
     if force:
@@ -66,14 +72,36 @@ def export(checkpoint_path: Path, out: Path, section: Export, *, force: bool = F
     _remove_abandoned(work)
     outcome = search(source, section, unlabelled_texts(section, source.held_out()), work)
     if outcome.chosen.structure.checkpoint is None:
-        return _write_bundle(source, outcome, section, out, [source.checkpoint])
-    student = _write_student(source, outcome.chosen, section, out.with_name(f"{out.name}-checkpoint"))
+        bundle = _write_bundle(source, outcome, section, out, [source.checkpoint])
+        if _is_student(student_out):  # of the bundle that was here before
+            shutil.rmtree(student_out, ignore_errors=True)
+        return bundle
+    student = _write_student(source, outcome.chosen, section, student_out)
     try:
         return _write_bundle(source, outcome, section, out, [source.checkpoint, student])
     except BaseException:
         if not out.exists():  # a checkpoint beside no bundle would be taken for something that passed
             shutil.rmtree(student.path, ignore_errors=True)
         raise
+
+
+def _require_places(checkpoint: Path, out: Path, student: Path) -> None:
+    """Raise `ExportError` if `out` or `student` would replace the checkpoint, or what no export wrote."""
+    own = checkpoint.resolve()
+    if own == student.resolve() or own in (out.resolve(), *out.resolve().parents):
+        raise ExportError(
+            f"the bundle {out} and the checkpoint of a student, {student}, can't be written in the checkpoint's own "
+            "place. Name another folder with --out."
+        )
+    if student.exists() and not _is_student(student) and any(student.iterdir() if student.is_dir() else [student]):
+        raise ExportError(
+            f"{student} is where the checkpoint of a student goes, and no export wrote it. Move it, or name another "
+            "folder with --out."
+        )
+
+
+def _is_student(path: Path) -> bool:
+    return (path / _STUDENT).is_file()
 
 
 def _work_folder(source: Source, section: Export, out: Path) -> Path:
@@ -123,7 +151,7 @@ def _write_student(source: Source, chosen: Candidate, section: Export, out: Path
         (draft.path / "logits").mkdir()
         for split, values in logits.items():
             np.save(draft.path / "logits" / f"{split}.npy", values, allow_pickle=False)
-        draft.write_json("student.json", student.how)
+        draft.write_json(_STUDENT, student.how)
         dev = get_task(source.task).evaluate(student.dev_logits, source.dev.targets, source.labels)
         draft.metrics.update({"structure": student.name, f"dev_{section.metric}": dev[section.metric]})
     return read_artifact(out, "checkpoint", verify=False)

@@ -169,17 +169,28 @@ def _without_places(value: Any) -> Any:
     return value
 
 
-def require_destination(path: Path) -> None:
+def require_destination(path: Path, kind: Kind | None = None) -> None:
     """Raise `ArtifactError` if no artifact could be written at `path`, before hours of work are spent on one.
 
-    What is there must be an artifact or empty, and the folder around it must be one that can be written.
+    What is there must be an artifact, of `kind` if given, or empty, and the folder around it must be one that can be
+    written. A damaged artifact is of any kind.
     """
     path = path.absolute()
+    there = _kind_at(path)
+    if kind is not None and there is not None and there != kind:
+        raise ArtifactError(f"{path} is {_a(there)}; {_a(kind)} will not replace it. Choose another folder.")
     if path.exists() and not (path / MANIFEST).is_file() and any(path.iterdir() if path.is_dir() else [path]):
         raise ArtifactError(
             f"{path} exists and is not an artifact of Slipway; it will not be replaced. Choose another folder."
         )
     _require_folder(path)
+
+
+def _kind_at(path: Path) -> Kind | None:
+    try:
+        return read_artifact(path, verify=False).manifest.kind
+    except ArtifactError:
+        return None
 
 
 def require_file(path: Path) -> None:
@@ -218,7 +229,7 @@ def write_artifact(
     `path` stays as it was. Raises what `require_destination` does.
     """
     path = path.absolute()
-    with replacing(path) as scratch:
+    with replacing(path, kind) as scratch:
         draft = Draft(scratch)
         yield draft
         manifest = Manifest(
@@ -236,13 +247,13 @@ def write_artifact(
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, kind: Kind | None = None) -> Iterator[Path]:
     """A temporary sibling of `path` that takes its place at the end of the block, with all that was written there.
 
     If the body raises, the sibling is removed and `path` stays as it was. Raises what `require_destination` does.
     """
     path = path.absolute()
-    require_destination(path)
+    require_destination(path, kind)
     with folder_for(path):
         _remove_abandoned(path)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.tmp-{os.getpid()}-", dir=path.parent))

@@ -123,7 +123,7 @@ def _make(stage: str, kind: Kind, out: Path, inputs: str, force: bool, make: Cal
 
     artifact = found()
     if artifact is None:
-        require_destination(out)
+        require_destination(out, kind)
         with claimed(out):
             # Whoever held the claim before may have made it.
             artifact = found()

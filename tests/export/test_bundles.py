@@ -306,6 +306,37 @@ def test_an_altered_checkpoint_is_refused(tiny_checkpoint: Artifact, tmp_path: P
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.parametrize(("checkpoint", "out"), [("reviews-checkpoint", "reviews"), ("model", "model/bundle")])
+def test_a_bundle_is_not_written_over_the_checkpoint_that_it_is_made_from(
+    checkpoint: str, out: str, tiny_checkpoint: Artifact, tmp_path: Path
+) -> None:
+    source = tmp_path / checkpoint
+    shutil.copytree(tiny_checkpoint.path, source)
+    with pytest.raises(ExportError, match=r"in the checkpoint's own place.*--out"):
+        export.export(source, tmp_path / out, Export(effort="quick"))
+    assert [each.name for each in tmp_path.iterdir()] == [checkpoint]
+    assert read_artifact(source).digest == tiny_checkpoint.digest
+
+
+def test_a_folder_that_no_export_wrote_is_in_the_way_of_a_student_before_one_is_made(
+    tiny_checkpoint: Artifact, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_checkpoint.path, tmp_path / "bundle-checkpoint")
+    with pytest.raises(ExportError, match=r"bundle-checkpoint .* no export wrote it"):
+        export.export(tiny_checkpoint.path, tmp_path / "bundle", Export(effort="quick"))
+    assert [each.name for each in tmp_path.iterdir()] == ["bundle-checkpoint"]
+
+
+def test_the_student_of_an_earlier_bundle_goes_with_it(
+    searched: Artifact, tiny_checkpoint: Artifact, tmp_path: Path
+) -> None:
+    for name in ("bundle", "bundle-checkpoint"):
+        shutil.copytree(searched.path.with_name(name), tmp_path / name)
+    section = Export(effort="quantize", budget=20.0, engines=["onnxruntime"])
+    export.export(tiny_checkpoint.path, tmp_path / "bundle", section)
+    assert not (tmp_path / "bundle-checkpoint").exists()
+
+
 def test_a_shape_that_the_texts_never_have_is_refused(tiny_checkpoint: Artifact, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="texts are cut at 32 tokens"):
         export.export(tiny_checkpoint.path, tmp_path / "bundle", Export(at="1x128", max_latency_ms=5.0))

@@ -43,6 +43,13 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert set(artifact.manifest.files) == {"model.bin", "labels.json"}
 
 
+def test_an_artifact_of_another_kind_is_not_replaced(tmp_path: Path) -> None:
+    checkpoint = make(tmp_path / "checkpoint")
+    with pytest.raises(ArtifactError, match=r"checkpoint is a checkpoint; a bundle will not replace it"):
+        make(checkpoint.path, "bundle")
+    assert read_artifact(checkpoint.path).digest == checkpoint.digest
+
+
 def test_a_changed_file_is_named(tmp_path: Path) -> None:
     artifact = make(tmp_path / "checkpoint")
     (artifact.path / "model.bin").write_text("weighTs", encoding="utf-8")
