@@ -110,7 +110,10 @@ def _rows(path: Path, split: str, labels: list[str]) -> Rows:
         )
     if not names:
         raise ExportError(f"{file} has no rows, and export needs them to calibrate, to distil and to judge.")
-    return Rows(table["text"].to_pylist(), np.array([known[name] for name in names], dtype=np.int64))
+    texts = table["text"].to_pylist()
+    if not all(isinstance(text, str) for text in texts):
+        raise ExportError(f"{file} has a row whose text is not text.")
+    return Rows(texts, np.array([known[name] for name in names], dtype=np.int64))
 
 
 def _logits(path: Path, split: str, rows: int, labels: int) -> FloatArray:
@@ -123,6 +126,8 @@ def _logits(path: Path, split: str, rows: int, labels: int) -> FloatArray:
         raise ExportError(
             f"{file} has the shape {logits.shape}; {split} has {rows} rows and the model {labels} labels."
         )
+    if not np.isfinite(logits).all():
+        raise ExportError(f"{file} has values that are not finite: the model overflows. Train it anew.")
     found: FloatArray = logits.astype(np.float32, copy=False)
     return found
 

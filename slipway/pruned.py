@@ -224,7 +224,7 @@ def load_classifier(path: Path) -> Any:
     """A classifier from a checkpoint folder, dense or pruned: fp32, eager attention, not training.
 
     What is returned is a model of its family either way: `model.config.model_type` is `bert`, and so on.
-    Raises `ExportError` if it can't be loaded or isn't whole.
+    Raises `ExportError` if it can't be loaded, isn't whole, or has weights that are not finite.
     """
     import torch
     from safetensors import SafetensorError
@@ -247,6 +247,9 @@ def load_classifier(path: Path) -> Any:
     lost = [*info["missing_keys"], *info["mismatched_keys"]]
     if lost:
         raise ExportError(f"{path} isn't a whole classifier: its weights have no {min(lost)} of the right size.")
+    broken = next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
+    if broken is not None:
+        raise ExportError(f"{path} can't be used: its weights {broken} have values that are not finite.")
     return model.eval()
 
 

@@ -18,6 +18,9 @@ from slipway.errors import ExportError, TrainingError
 from slipway.recipe import Base
 from slipway.tasks import get_task
 
+_UNKNOWN = "𓂀 ꙮ"
+"""Characters that hardly a vocabulary has, and no normalizer takes away."""
+
 
 @dataclass(frozen=True)
 class LoadedBase:
@@ -30,8 +33,8 @@ class LoadedBase:
 def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed: int) -> LoadedBase:
     """Fetch and load the base, with a head for `labels` initialised from `seed`.
 
-    Raises `TrainingError` if the folder is no checkpoint, has no safetensors or no fast tokenizer, or can't take
-    `max_tokens` tokens.
+    Raises `TrainingError` if the folder is no checkpoint, has no safetensors or no fast tokenizer, can't take
+    `max_tokens` tokens, or would not answer every text.
     """
     import torch
     import transformers
@@ -84,6 +87,8 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     # Texts are tokenized once and padded batch by batch, on purpose; the library would advise against it.
     tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
     _check_length(base, model, max_tokens)
+    _check_tokens(base, model, tokenizer)
+    _check_weights(base, model)
     return LoadedBase(model, tokenizer)
 
 
@@ -116,6 +121,31 @@ def _check_length(base: Base, model: Any, max_tokens: int) -> None:
         raise TrainingError(
             f"train.max_tokens is {max_tokens}, but base.model {base.model} takes at most {positions} tokens."
         )
+
+
+def _check_tokens(base: Base, model: Any, tokenizer: Any) -> None:
+    """Any text may come to a server, also one with words or tokens that the training texts don't have."""
+    token, number = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    embedded = model.get_input_embeddings().weight.shape[0]
+    if number >= embedded:
+        raise TrainingError(
+            f"base.model {base.model}: the tokenizer has the token {token!r} with the number {number}, but the model "
+            f"has {embedded} embeddings, the first of number 0; the two don't belong together."
+        )
+    try:
+        tokenizer(_UNKNOWN)
+    except Exception as error:  # out of Rust, without a type of its own
+        raise TrainingError(
+            f"base.model {base.model}: the tokenizer can't take words that it doesn't know ({_reason(error)}); it "
+            "needs a token for them."
+        ) from error
+
+
+def _check_weights(base: Base, model: Any) -> None:
+    """The head is new; what was loaded has to be numbers."""
+    broken = next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
+    if broken is not None:
+        raise TrainingError(f"base.model {base.model}: its weights {broken} have values that are not finite.")
 
 
 @contextlib.contextmanager

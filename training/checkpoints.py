@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from slipway.artifacts import Artifact, inputs_digest, read_artifact, write_artifact
 from slipway.assets import fingerprint
+from slipway.errors import TrainingError
 from slipway.progress import say
 from slipway.recipe import Recipe
 from slipway.tasks import get_task
@@ -85,6 +86,11 @@ def train(recipe: Recipe, out: Path) -> Artifact:
         name: logits_of(split, f"Accuracy after fine-tuning ({name})")
         for name, split in (("dev", splits.dev), ("test", splits.test))
     }
+    if not all(np.isfinite(values).all() for values in logits.values()):
+        raise TrainingError(
+            f"after fine-tuning, answers to dev or test are not finite. Lower train.learning_rate "
+            f"({section.learning_rate:g}), or take a base that does not overflow."
+        )
     after = {name: measure(getattr(splits, name), logits[name]) for name in logits}
     if after["dev"]["mcc"] < _BY_CHANCE:
         say(

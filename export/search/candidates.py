@@ -20,6 +20,7 @@ from export.search.finished import read_note, write_note
 from export.search.plans import Trial
 from export.search.structures import Structure
 from slipway.bundle import TOKENIZER, BundleSpec, Target
+from slipway.errors import ExportError
 from slipway.predictor import Encoder, Predictor
 
 FloatArray = npt.NDArray[np.float32]
@@ -94,7 +95,10 @@ class Job:
         spec = self.structure.spec.model_copy(update={"targets": {self.target_name: target}})
         predictor = Predictor(scratch, spec, target)
         parts = [predictor.logits(self.dev[start : start + _CHUNK]) for start in range(0, len(self.dev), _CHUNK)]
-        np.save(scratch / _LOGITS, np.concatenate(parts), allow_pickle=False)
+        logits = np.concatenate(parts)
+        if not np.isfinite(logits).all():
+            raise ExportError("its answers to dev are not all finite: the model overflows at this precision.")
+        np.save(scratch / _LOGITS, logits, allow_pickle=False)
         write_note(scratch, _MADE, {"how": how})
 
     def _quantize(self, out: Path) -> dict[str, Any]:

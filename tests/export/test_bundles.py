@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import export
 from slipway.artifacts import Artifact, lineage, read_artifact, write_artifact
@@ -271,6 +272,19 @@ def empty_split(name: str) -> Callable[[Path], object]:
     )
 
 
+def not_finite(path: Path) -> None:
+    weights = load_file(path / "model.safetensors")
+    weights["bert.encoder.layer.0.output.dense.bias"][:] = np.nan
+    save_file(weights, path / "model.safetensors", {"format": "pt"})
+
+
+def no_text(name: str) -> Callable[[Path], object]:
+    return lambda path: pq.write_table(
+        pa.table({"text": pa.array(["great", None], pa.string()), "label": ["good", "bad"]}),
+        path / "data" / f"{name}.parquet",
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -278,12 +292,27 @@ def empty_split(name: str) -> Callable[[Path], object]:
         (replace_in("config.json", '"good"', '"fine"'), "label 'good', which is not one of the model's"),
         (replace_in("config.json", '"model_type": "bert"', '"model_type": "mamba"'), "mamba"),
         (lambda path: np.save(path / "logits" / "dev.npy", np.zeros((3, 2), np.float32)), r"has the shape \(3, 2\)"),
+        (lambda path: np.save(path / "logits" / "dev.npy", np.full((40, 2), np.nan, np.float32)), "not finite"),
+        (not_finite, r"layer\.0\.output\.dense\.bias have values that are not finite"),
+        (no_text("train"), r"train\.parquet has a row whose text is not text"),
         (empty_split("train"), r"train\.parquet has no rows"),
         (empty_split("dev"), r"dev\.parquet has no rows"),
         (lambda path: (path / "data" / "train.parquet").write_bytes(b"PAR1"), r"train\.parquet can't be read"),
         (lambda path: (path / "model.safetensors").write_bytes(b"x" * 64), "can't be loaded"),
     ],
-    ids=["tokenizer", "labels", "family", "logits", "no training rows", "no dev rows", "no table", "no weights"],
+    ids=[
+        "tokenizer",
+        "labels",
+        "family",
+        "logits",
+        "overflow",
+        "weights",
+        "no text",
+        "no training rows",
+        "no dev rows",
+        "no table",
+        "no weights",
+    ],
 )
 def test_a_checkpoint_that_cannot_be_exported_is_refused_in_one_line(
     tiny_checkpoint: Artifact, tmp_path: Path, change: Callable[[Path], object], said: str

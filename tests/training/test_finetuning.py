@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import training
 from slipway.artifacts import Artifact
@@ -216,6 +218,49 @@ def test_a_base_without_safetensors_is_refused(tmp_path: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(TrainingError, match="no safetensors"):
         load_base(Base(model=f"file:{folder}"), "sequence-classification", ["a", "b"], 32, seed=0)
+
+
+def changed_tokenizer(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    change(content)
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_a_tokenizer_with_a_token_that_the_base_has_no_embedding_of_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    changed_tokenizer(folder, lambda content: content["model"]["vocab"].update(rare=900))
+    with pytest.raises(TrainingError, match=r"token 'rare' with the number 900, but the model has \d+ embeddings"):
+        load_base(Base(model=f"file:{folder}"), "sequence-classification", ["a", "b"], 32, seed=0)
+
+
+def test_a_tokenizer_that_takes_no_unknown_words_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+
+    def without_unknown(content: dict[str, Any]) -> None:
+        content["model"].update(unk_token="[GONE]")  # no secret
+
+    changed_tokenizer(folder, without_unknown)
+    with pytest.raises(TrainingError, match="can't take words that it doesn't know"):
+        load_base(Base(model=f"file:{folder}"), "sequence-classification", ["a", "b"], 32, seed=0)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    weights = weights_of(folder)
+    weights["encoder.layer.1.output.dense.bias"][3] = np.nan
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match=r"layer\.1\.output\.dense\.bias have values that are not finite"):
+        load_base(Base(model=f"file:{folder}"), "sequence-classification", ["a", "b"], 32, seed=0)
+
+
+def test_a_model_whose_answers_are_not_finite_is_not_written(tmp_path: Path) -> None:
+    recipe = load_recipe(write_tiny_recipe(tmp_path, train="{epochs: 0.5, max_tokens: 32, precision: fp32}"))
+    weights = weights_of(tmp_path / "base")
+    weights["encoder.layer.1.output.dense.weight"] *= np.float32(1e38)
+    save_file(weights, tmp_path / "base" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match=r"not finite.*train\.learning_rate"):
+        training.train(recipe, tmp_path / "checkpoint")
+    assert not (tmp_path / "checkpoint").exists()
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
