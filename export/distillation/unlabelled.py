@@ -5,6 +5,7 @@ without case and white space): a student that has seen the answers to dev would 
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
@@ -17,8 +18,14 @@ from slipway.errors import ExportError
 from slipway.progress import say
 from slipway.recipe import Export
 
+
+def _read_csv(file: Path) -> pa.Table:
+    # Without this, a text with a line break in it is torn where a block of the file ends.
+    return pyarrow.csv.read_csv(file, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))
+
+
 _READERS = {
-    ".csv": pyarrow.csv.read_csv,
+    ".csv": _read_csv,
     ".jsonl": pyarrow.json.read_json,
     ".parquet": pq.read_table,
 }
@@ -57,6 +64,10 @@ def _texts(asset: Asset, column: str) -> list[str]:
             raise ExportError(
                 f"{file} has no column {column!r} (export.unlabelled_text){nearest(column, table.column_names)}."
             )
+        if table.column_names.count(column) > 1:
+            raise ExportError(f"{file} has {table.column_names.count(column)} columns {column!r}.")
+        if reader is _read_csv and pa.types.is_binary(table[column].type):
+            raise ExportError(f"{file}: column {column!r} (export.unlabelled_text) is not UTF-8; save it as UTF-8.")
         if not pa.types.is_string(table[column].type) and not pa.types.is_large_string(table[column].type):
             raise ExportError(
                 f"{file}: column {column!r} (export.unlabelled_text) holds {table[column].type}, not text."
