@@ -19,6 +19,7 @@ the fastest.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -87,7 +88,8 @@ def _objections(variant: Variant, section: Export) -> list[_Objection]:
     if variant.agreement < section.min_agreement:
         found.append(
             _Objection(
-                f"agrees on {variant.agreement:.1%} of dev, at least {section.min_agreement:.1%} is asked",
+                f"agrees on {_beside(100 * variant.agreement, 100 * section.min_agreement, 1)}% of dev, at least "
+                f"{section.min_agreement:.1%} is asked",
                 section.min_agreement - variant.agreement,
             )
         )
@@ -132,12 +134,21 @@ def _too_large(variant: Variant, section: Export) -> list[_Objection]:
             found.append(_Objection("was not measured on this target, so that no latency can be promised", 10.0))
         elif latency > limit:
             found.append(
-                _Objection(f"takes {latency:.3g} ms at {section.at}, at most {limit:g} ms", latency / limit - 1)
+                _Objection(
+                    f"takes {_beside(latency, limit, 3, 'g')} ms at {section.at}, at most {limit:g} ms",
+                    latency / limit - 1,
+                )
             )
     size, most = variant.bytes / 1e6, section.max_size_mb
     if most is not None and size > most:
-        found.append(_Objection(f"has {size:.1f} MB, at most {most:g} MB", size / most - 1))
+        found.append(_Objection(f"has {_beside(size, most, 1)} MB, at most {most:g} MB", size / most - 1))
     return found
+
+
+def _beside(value: float, limit: float, digits: int, form: Literal["f", "g"] = "f") -> str:
+    """`value` with `digits`, or as many more as it takes to differ from `limit`, which it misses."""
+    texts = [f"{value:.{each}{form}}" for each in range(digits, 10)]
+    return next((text for text in texts if float(text) != limit), texts[-1])
 
 
 def _is_turned_round(section: Export) -> bool:
@@ -190,10 +201,13 @@ def _on_single_texts(best: Variant, passing: list[Variant], section: Export) -> 
 
 
 def _worse(variant: Variant, best: Variant) -> str:
-    if _pace(variant) > _pace(best) and variant.latency_ms:
-        return f"is {_pace(variant) / _pace(best):.2f}× as slow as {best.name}"
+    slower, larger = _pace(variant) / _pace(best), variant.bytes / best.bytes
+    if variant.latency_ms and slower > _EQUALLY_FAST:
+        return f"is {slower:.2f}× as slow as {best.name}"
     if variant.loss_points > best.loss_points:
         return f"loses {variant.loss_points - best.loss_points:.2f} points more than {best.name}"
+    if larger > _EQUALLY_LARGE:
+        return f"is {larger:.2f}× as large as {best.name}"
     return f"is no better than {best.name}"
 
 

@@ -23,7 +23,6 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 _NAME = r"^[a-z][a-z0-9_-]{0,62}$"
-_SHAPE = "^(texts|[1-9][0-9]{0,3}x[1-9][0-9]{0,3})$"
 
 
 def _name(text: str) -> str:
@@ -32,9 +31,14 @@ def _name(text: str) -> str:
     return text
 
 
-def _shape(text: str) -> str:
-    if not re.fullmatch(_SHAPE, text):
-        raise ValueError(f"{text!r} is no shape; at is batch x tokens, such as 1x32, each up to 9999, or texts")
+_AT = r"^(texts|[1-9][0-9]{0,3}x([2-9]|[1-9][0-9]{1,3}))$"
+
+
+def _at(text: str) -> str:
+    if not re.fullmatch(_AT, text):
+        raise ValueError(
+            f"at is {text!r}; allowed: batch x tokens, such as 1x128, of 1 to 9999 texts of 2 to 9999 tokens, or texts"
+        )
     return text
 
 
@@ -179,7 +183,7 @@ class Export(Section):
     """Turns the search round: the best of those that answer within this, at `at`."""
     max_size_mb: Annotated[float, Field(gt=0)] | None = None
     """Turns the search round: the best of those whose model takes no more megabytes (10^6 bytes) on disk."""
-    at: Annotated[str, AfterValidator(_shape), Field(json_schema_extra={"pattern": _SHAPE})] | None = None
+    at: Annotated[str, AfterValidator(_at), Field(json_schema_extra={"pattern": _AT})] | None = None
     """Batch x tokens where latency decides, or `texts`: single dev texts as they come. 1x32 if texts are so long."""
     metric: str = "macro_f1"
     """What the budget is counted in: accuracy, macro_f1 or mcc."""

@@ -68,6 +68,11 @@ def test_the_recipe_of_the_demo_is_valid() -> None:
         ),
         (("epochs: 2", "metric: f1"), ['recipe.yaml:8: train.metric: "f1"', "allowed: accuracy, macro_f1, mcc"]),
         (("epochs: 2", "metric: acuracy"), ["Did you mean accuracy?"]),
+        (
+            ("train:", "export: {at: 0x5}\ntrain:"),
+            ["recipe.yaml:7: export.at: at is '0x5'; allowed: batch x tokens, such"],
+        ),
+        (("train:", "export: {at: 1x1}\ntrain:"), ["tokens, such as 1x128, of 1 to 9999 texts of 2 to 9999 tokens"]),
         (("label: stars", "label: text"), ["recipe.yaml:4: data:", "same column 'text'"]),
         (("label: stars", "format: ratings"), ["data:", "needs classes"]),
         (("label: stars", "classes: {a: [0, 2], b: [1, 3]}"), ["classes 'a' and 'b' overlap"]),
@@ -98,7 +103,6 @@ def test_the_recipe_of_the_demo_is_valid() -> None:
         (("epochs: 2", "epochs: 2\n  epochs: 3"), ["recipe.yaml:9", "'epochs' is given twice"]),
         (("train:", "train: ["), ["recipe.yaml:9:1: expected ',' or ']'"]),
         (("name: reviews", "name: !!python/object/apply:os.system [ls]"), ["recipe.yaml:1"]),
-        (("train:", "export: {at: 0x5}\ntrain:"), ["export.at: '0x5' is no shape", "such as 1x32"]),
         (("train:\n  epochs: 2", "train:"), ["recipe.yaml:7: train: null is empty; should be a mapping"]),
     ],
 )

@@ -130,6 +130,29 @@ def test_of_those_that_are_equally_fast_and_good_the_smallest_is_chosen() -> Non
     assert chosen_of(variants, SECTION) == "small"
 
 
+def test_one_that_is_as_fast_and_good_but_larger_lost_for_its_size() -> None:
+    variants = [
+        variant("large", latency_ms=latency(2.00), bytes=9_000_000),
+        variant("small", latency_ms=latency(2.02), bytes=6_000_000),
+    ]
+    settled = choose([judge(each, SECTION) for each in variants], SECTION)
+    assert settled[0].verdict == "passes, but is 1.50× as large as small"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"bytes": 8_004_000}, "has 8.004 MB, at most 8 MB"),
+        ({"bytes": 23_000_000}, "has 23.0 MB, at most 8 MB"),
+        ({"latency_ms": latency(5.0004)}, "takes 5.0004 ms at 1x32, at most 5 ms"),
+        ({"agreement": 0.94997}, "agrees on 94.997% of dev, at least 95.0% is asked"),
+    ],
+)
+def test_what_misses_a_limit_by_little_is_not_written_as_the_limit(changes: dict[str, object], reason: str) -> None:
+    section = Export(min_agreement=0.95, max_size_mb=8.0, max_latency_ms=5.0, at="1x32")
+    assert reason in judge(variant(**{"bytes": 7_000_000} | changes), section).verdict
+
+
 def test_of_those_that_are_equally_fast_and_large_the_one_that_loses_least_is_chosen() -> None:
     variants = [
         variant("smaller by a hair", latency_ms=latency(2.00), loss_points=0.8, bytes=9_229_000),
