@@ -7,7 +7,6 @@ A base may be a pruned checkpoint (`slipway.pruned`): its small layers are fine-
 """
 
 import contextlib
-import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from slipway.assets import fetch
 from slipway.errors import ExportError, TrainingError
+from slipway.inputs import inputs_of
 from slipway.recipe import Base
 from slipway.tasks import get_task
 
@@ -82,7 +82,7 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     # As a server has it, which keeps a text's beginning: trained on ends, a model would be asked about beginnings.
     tokenizer.truncation_side = tokenizer.padding_side = "right"
     # A tokenizer that was made for another family may give what this model does not take.
-    taken = inspect.signature(model.forward).parameters
+    taken = inputs_of(model)
     tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name in taken]
     # Texts are tokenized once and padded batch by batch, on purpose; the library would advise against it.
     tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True

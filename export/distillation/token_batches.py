@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.inputs import taken_by
 from slipway.errors import ExportError
+from slipway.inputs import taken_by
 
 _POOL_BATCHES = 50
 

@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from export.distillation import Curve, Distillation, Teacher, distil
-from export.inputs import taken_by
 from export.quantization.ranges import Activation, FloatArray, require_texts, token_rows
 from export.quantization.smooth import best_scale
 from slipway.errors import ExportError
+from slipway.inputs import taken_by
 
 Batch = Mapping[str, npt.NDArray[np.int64]]
 Grids = Mapping[str, "Grid"]

@@ -19,7 +19,6 @@ import numpy as np
 
 from export.distillation import distil
 from export.distillation.teacher import head_row
-from export.inputs import taken_by
 from export.pruning import plan, prune, structure_of
 from export.pruning.importance import Importance, eliminate, measure
 from export.quantization.calibration_texts import CALIBRATION_TEXTS, sample
@@ -30,6 +29,7 @@ from export.search.structures import Structure, tokenizer_of
 from export.source import Source
 from slipway.artifacts import sha256_file
 from slipway.bundle import TOKENIZER
+from slipway.inputs import taken_by
 from slipway.progress import progress, say
 from slipway.recipe import Export
 

@@ -196,6 +196,17 @@ def test_a_tokenizer_may_give_more_than_the_model_takes(tmp_path: Path) -> None:
     assert base.tokenizer.model_input_names == ["input_ids", "attention_mask"]
 
 
+def test_token_types_are_not_given_to_a_model_that_would_look_them_up_among_its_words(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2Model
+
+    recipe = load_recipe(write_tiny_recipe(tmp_path))
+    folder = Path(recipe.base.model.removeprefix("file:"))
+    words = json.loads((folder / "config.json").read_text())["vocab_size"]
+    GPT2Model(GPT2Config(vocab_size=words, n_embd=32, n_layer=1, n_head=2, n_positions=64)).save_pretrained(folder)
+    base = load_base(recipe.base, "sequence-classification", ["a", "b"], 32, seed=0)
+    assert base.tokenizer.model_input_names == ["input_ids", "attention_mask"]
+
+
 def test_texts_are_cut_at_the_end_as_a_server_cuts_them_whatever_the_base_says(tmp_path: Path) -> None:
     folder = write_tiny_base(tmp_path / "base")
     settings = folder / "tokenizer_config.json"
