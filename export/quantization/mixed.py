@@ -23,7 +23,7 @@ from export.quantization.embeddings import compress_tables
 from export.quantization.products import FloatArray
 from export.quantization.ranges import Batch
 from export.quantization.static import Calibrated, calibrate
-from slipway.engines.onnxruntime import session_options
+from slipway.engines.onnxruntime import opened, session_options
 from slipway.tasks.metrics import softmax
 
 TEXTS = 64
@@ -135,9 +135,6 @@ def _some_texts(calibration: Sequence[Batch]) -> list[dict[str, npt.NDArray[np.i
 
 
 def _logits(proto: Any, texts: Sequence[Batch]) -> FloatArray:
-    import onnxruntime
-
-    options = session_options(0)  # as many threads as there are cores
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+    session = opened(proto.SerializeToString(), session_options(0))  # as many threads as there are cores
     names = [value.name for value in session.get_inputs()]
     return np.concatenate([session.run(["logits"], {name: batch[name] for name in names})[0] for batch in texts])

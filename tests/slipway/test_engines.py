@@ -133,6 +133,38 @@ def test_onnxruntimes_sums_of_large_int8_products_are_whole_on_every_processor(t
     np.testing.assert_allclose(found, rows @ weights.astype(np.int64), rtol=1e-4)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_products_may_share_their_weights(tmp_path: Path, engine: Any) -> None:
+    generator = np.random.default_rng(0)
+    weights = generator.integers(100, 128, (32, 32)).astype(np.int8)
+    file = write_product(tmp_path / "model.onnx", weights, "static")
+    model = onnx.load(file)
+    again = [node for node in model.graph.node if node.op_type != "Cast"]
+    for node in again:
+        twin = model.graph.node.add()
+        twin.CopyFrom(node)
+        twin.output[0] += "2"
+        for place, name in enumerate(node.input):
+            twin.input[place] = {"q": "q2", "a": "a2", "b": "b2", "x": "half"}.get(name, name)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "a half"))
+    for node in model.graph.node:
+        if node.output[0].startswith("logits"):
+            node.output[0] = {"logits": "whole", "logits2": "other"}[node.output[0]]
+    halved = helper.make_node("Mul", ["x", "a half"], ["half"])
+    nodes = [
+        model.graph.node[0],
+        halved,
+        *model.graph.node[1:],
+        helper.make_node("Add", ["whole", "other"], ["logits"]),
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, file)
+    rows = 2 * generator.integers(0, 50, (8, 32))  # sums that 16 bits hold
+    found = open_session(file, target(engine), threads=1).run({"input_ids": rows})
+    np.testing.assert_allclose(found, 1.5 * rows @ weights.astype(np.int64), rtol=1e-4)
+
+
 def write_product(file: Path, weights: Any, ranges: str) -> Path:
     """`input_ids` by `weights`, in bytes."""
     constants = {"w": weights, "one": np.float32(1), "zero": np.uint8(0)}
