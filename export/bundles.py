@@ -25,7 +25,7 @@ from slipway.assets import fingerprint
 from slipway.bundle import EXPECTED, FRONTIER, PLOT, SPEC, BundleSpec, Check, Variant
 from slipway.errors import ExportError
 from slipway.predictor import Prediction, Predictor
-from slipway.progress import progress
+from slipway.progress import progress, say
 from slipway.recipe import Export
 from slipway.report.plots import standalone, variants_plot
 from slipway.tasks import get_task
@@ -73,8 +73,8 @@ def export(checkpoint_path: Path, out: Path, section: Export, *, force: bool = F
     outcome = search(source, section, unlabelled_texts(section, source.held_out()), work)
     if outcome.chosen.structure.checkpoint is None:
         bundle = _write_bundle(source, outcome, section, out, [source.checkpoint])
-        if _is_student(student_out):  # of the bundle that was here before
-            shutil.rmtree(student_out, ignore_errors=True)
+        if _is_student(student_out):
+            say(f"{student_out} is the student of an earlier bundle, and stays; {out} was made of the dense model")
         return bundle
     student = _write_student(source, outcome.chosen, section, student_out)
     try:

@@ -356,14 +356,15 @@ def test_a_folder_that_no_export_wrote_is_in_the_way_of_a_student_before_one_is_
     assert [each.name for each in tmp_path.iterdir()] == ["bundle-checkpoint"]
 
 
-def test_the_student_of_an_earlier_bundle_goes_with_it(
-    searched: Artifact, tiny_checkpoint: Artifact, tmp_path: Path
+def test_the_student_of_an_earlier_bundle_stays_which_is_said(
+    searched: Artifact, tiny_checkpoint: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("bundle", "bundle-checkpoint"):
         shutil.copytree(searched.path.with_name(name), tmp_path / name)
     section = Export(effort="quantize", budget=20.0, engines=["onnxruntime"])
     export.export(tiny_checkpoint.path, tmp_path / "bundle", section)
-    assert not (tmp_path / "bundle-checkpoint").exists()
+    read_artifact(tmp_path / "bundle-checkpoint", "checkpoint", verify=True)
+    assert "bundle-checkpoint is the student of an earlier bundle, and stays" in capsys.readouterr().err
 
 
 def test_a_shape_that_the_texts_never_have_is_refused(tiny_checkpoint: Artifact, tmp_path: Path) -> None:
