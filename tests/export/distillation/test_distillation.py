@@ -20,6 +20,7 @@ from export.distillation.pacing import affordable_steps, rate_at
 from export.distillation.teacher import head_row
 from export.distillation.token_batches import by_budget, shuffled, tokenize
 from slipway.errors import ExportError
+from slipway.inputs import taken_by
 from tests.export.tiny_students import answers, new_student, sure
 from tests.tiny_base import BAD, GOOD, PLAIN
 
@@ -134,7 +135,7 @@ def test_a_decoders_state_is_that_of_the_last_token_that_is_not_padding(tokenize
     texts = ["great", "the phone arrived today"]
     teacher = teach(model, tokenizer, texts, max_tokens=32, layers=(0,), precision="fp32")
     with torch.no_grad():
-        alone = model(**tokenizer("great", return_tensors="pt"), output_hidden_states=True)
+        alone = model(**taken_by(model, tokenizer("great", return_tensors="pt")), output_hidden_states=True)
     np.testing.assert_allclose(teacher.states[0][0], alone.hidden_states[1][0, -1], atol=2e-3)
     np.testing.assert_allclose(teacher.logits[0], alone.logits[0], atol=1e-5)
 
