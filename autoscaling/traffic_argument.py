@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from autoscaling.traffic import Traffic, constant, diurnal, ramp, recorded, spike
-from slipway.errors import SlipwayError
+from slipway.errors import DataError, SlipwayError
 
 _SHAPE = re.compile(r"([a-z]+):([0-9.e]+?)(?:\.\.([0-9.e]+))?")
 _MOST_SECONDS = 7 * 86_400
@@ -45,17 +45,14 @@ def parse_traffic(text: str, duration_s: int) -> Traffic:
 
 def _read(path: Path) -> Traffic:
     import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.json
-    import pyarrow.parquet
 
-    readers = {".parquet": pa.parquet.read_table, ".csv": pa.csv.read_csv, ".jsonl": pa.json.read_json}
-    if path.suffix not in readers:
-        raise SlipwayError(f"--traffic {path}: a file of arrivals ends in {', '.join(readers)}.")
-    if not path.is_file():
-        raise SlipwayError(f"--traffic {path}: there is no such file.")
+    from slipway.tables import read_table
+
     try:
-        table = readers[path.suffix](path)
+        table = read_table(path)
+    except DataError as error:
+        raise SlipwayError(f"--traffic {error}") from error
+    try:
         column = table.column(0)
         if pa.types.is_string(column.type):
             column = column.cast(pa.timestamp("us"))

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from loadtests.junit import write_junit
-from slipway.artifacts import Artifact, require_file
+from slipway.artifacts import Artifact
 from slipway.capacity import CAPACITY, Capacity
 from slipway.comparison import COMPARISON, Comparison
 from slipway.errors import EXIT_INVALID_RUN, EXIT_SLO_MISSED, ArtifactError
+from slipway.places import require_file
 from slipway.verdict import VERDICT, Verdict
 
 _EXIT_CODES = {"met": 0, "missed": EXIT_SLO_MISSED, "invalid": EXIT_INVALID_RUN}

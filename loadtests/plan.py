@@ -98,10 +98,9 @@ def draw_plan(section: LoadTest, texts: int) -> Plan:
 
 def require_arrivals(section: LoadTest) -> None:
     """Raise `LoadTestError` if nothing arrives within the measured window, or no spike; draws no more than it must."""
+    # The window may be that of a capacity's probe or a comparison's block, which the recipe was not checked with.
     if section.misses_spikes:
-        raise LoadTestError(
-            f"loadtest: {section.misses_spikes}."
-        )  # a probe's or a block's window, set by capacity or compare
+        raise LoadTestError(f"loadtest: {section.misses_spikes}.")
     if section.loop == "closed" or any((chunk.scheduled_s >= 0).any() for chunk in plan_chunks(section, 1)):
         return
     if section.arrivals.process == "replay":

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from slipway.artifacts import folder_for
+from slipway.places import folder_for
 from slipway.progress import say
 
 

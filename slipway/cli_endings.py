@@ -14,8 +14,8 @@ from types import FrameType
 
 import click
 
-from slipway.artifacts import is_full_disk
 from slipway.errors import EXIT_INTERRUPTED, EXIT_INVALID, SlipwayError
+from slipway.places import is_full_disk
 from slipway.progress import complain
 
 EXTRAS = {

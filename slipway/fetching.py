@@ -18,8 +18,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from slipway.artifacts import MANIFEST, Artifact, Manifest, plain_digest, read_artifact, replacing
+from slipway.artifacts import MANIFEST, Artifact, Manifest, plain_digest, read_artifact, require_destination
 from slipway.errors import ArtifactError, SlipwayError
+from slipway.places import replacing
 
 _LARGEST_MANIFEST = 16 << 20
 _CHUNK = 4 << 20
@@ -30,8 +31,8 @@ def fetch(url: str, out: Path, *, digest: str, told: Callable[[str, int], None] 
     """Fetch the artifact whose folder is `url` to `out`; one that is there already and has the digest stays.
 
     `digest` is the hex sha256 of the manifest, with or without `sha256:` before it. `told` is called with each file and
-    its bytes when it is there. Raises `ArtifactError` if what is there is not what the digest says, `SlipwayError` if
-    it can't be had. Nothing half-fetched stays.
+    its bytes when it is there. Raises `ArtifactError` if what is there is not what the digest says, or if `out` is
+    something else than an older one of its kind, `SlipwayError` if it can't be had. Nothing half-fetched stays.
     """
     wanted = plain_digest(digest)
     found = _already(out, wanted)
@@ -48,6 +49,7 @@ def fetch(url: str, out: Path, *, digest: str, told: Callable[[str, int], None] 
         manifest = Manifest.model_validate_json(raw)
     except ValidationError as error:
         raise ArtifactError(f"{_place(url)} has a {MANIFEST} that is none of an artifact: {error}") from error
+    require_destination(out, manifest.kind)
     with replacing(out) as scratch:
         for name, record in manifest.files.items():
             _require_inside(name, url)

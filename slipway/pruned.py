@@ -247,10 +247,15 @@ def load_classifier(path: Path) -> Any:
     lost = [*info["missing_keys"], *info["mismatched_keys"]]
     if lost:
         raise ExportError(f"{path} isn't a whole classifier: its weights have no {min(lost)} of the right size.")
-    broken = next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
+    broken = not_finite(model)
     if broken is not None:
         raise ExportError(f"{path} can't be used: its weights {broken} have values that are not finite.")
     return model.eval()
+
+
+def not_finite(model: Any) -> str | None:
+    """The name of weights in `model` that are not all finite; None if all are."""
+    return next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
 
 
 def _class_of(config: Any) -> Any:

@@ -40,7 +40,7 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     import transformers
     from safetensors import SafetensorError
 
-    import slipway.pruned  # noqa: F401  (makes the type of pruned checkpoints known to transformers)
+    from slipway.pruned import not_finite  # which makes the type of pruned checkpoints known to transformers, too
 
     folder = fetch(base.model, sha256=base.sha256, kind="model").path
     if not (folder / "config.json").is_file():
@@ -88,7 +88,9 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
     _check_length(base, model, max_tokens)
     _check_tokens(base, model, tokenizer)
-    _check_weights(base, model)
+    broken = not_finite(model)
+    if broken is not None:
+        raise TrainingError(f"base.model {base.model}: its weights {broken} have values that are not finite.")
     return LoadedBase(model, tokenizer)
 
 
@@ -139,13 +141,6 @@ def _check_tokens(base: Base, model: Any, tokenizer: Any) -> None:
             f"base.model {base.model}: the tokenizer can't take words that it doesn't know ({_reason(error)}); it "
             "needs a token for them."
         ) from error
-
-
-def _check_weights(base: Base, model: Any) -> None:
-    """The head is new; what was loaded has to be numbers."""
-    broken = next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
-    if broken is not None:
-        raise TrainingError(f"base.model {base.model}: its weights {broken} have values that are not finite.")
 
 
 @contextlib.contextmanager

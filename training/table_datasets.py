@@ -13,9 +13,9 @@ name. A dataset with one split only is a plain table, whatever the split is call
 import tempfile
 from typing import Any
 
-from slipway.artifacts import is_full_disk
 from slipway.assets import Asset
 from slipway.errors import DataError
+from slipway.places import is_full_disk
 from slipway.progress import say
 from slipway.recipe import Data
 from training.table_columns import Columns, SplitName, require_columns

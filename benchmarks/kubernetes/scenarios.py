@@ -93,6 +93,16 @@ def policy(kind: str, value: int, period_s: int) -> dict[str, Any]:
     return {"type": kind, "value": value, "periodSeconds": period_s}
 
 
+def steady(seconds: int) -> dict[str, Any]:
+    """Rules that only have a stabilization window."""
+    return {"stabilizationWindowSeconds": seconds}
+
+
+def scales(least: int, most: int, *metrics: dict[str, Any], **behavior: dict[str, Any]) -> dict[str, Any]:
+    """The spec of an autoscaler with a behavior, of which what is left out has the API's defaults."""
+    return {"minReplicas": least, "maxReplicas": most, "metrics": list(metrics), "behavior": behavior}
+
+
 def spike(base: float, peak: float, begins: float, ends: float) -> Load:
     return lambda now: peak if begins <= now < ends else base
 
@@ -124,76 +134,63 @@ def scenarios(chart: Mapping[str, Any]) -> list[Scenario]:
         ),
         Scenario(
             "around-the-tolerance",
-            {"minReplicas": 2, "maxReplicas": 20, "metrics": [pods_metric("work", "4")], "behavior": {}},
+            scales(2, 20, pods_metric("work", "4")),
             {"work": Signal(wave(33_000, 8_000, 71.0))},
             replicas=8,
         ),
         Scenario(
             "slow-pods-without-samples",
-            {
-                "minReplicas": 1,
-                "maxReplicas": 30,
-                "metrics": [pods_metric("work", "5")],
-                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 23}},
-            },
+            scales(1, 30, pods_metric("work", "5"), scaleDown=steady(23)),
             {"work": Signal(spike(9_000, 60_000, 30, 170), scrape_s=11, silent=_every_seventh)},
             pending_s=8.0,
             starting_s=14.0,
         ),
         Scenario(
             "few-at-a-time",
-            {
-                "minReplicas": 2,
-                "maxReplicas": 60,
-                "metrics": [pods_metric("work", "3")],
-                "behavior": {
-                    "scaleUp": {
-                        "stabilizationWindowSeconds": 13,
-                        "policies": [policy("Pods", 3, 22), policy("Percent", 50, 22)],
-                        "selectPolicy": "Min",
-                    },
-                    "scaleDown": {
-                        "stabilizationWindowSeconds": 0,
-                        "policies": [policy("Percent", 25, 18), policy("Pods", 2, 33)],
-                    },
+            scales(
+                2,
+                60,
+                pods_metric("work", "3"),
+                scaleUp={
+                    "stabilizationWindowSeconds": 13,
+                    "policies": [policy("Pods", 3, 22), policy("Percent", 50, 22)],
+                    "selectPolicy": "Min",
                 },
-            },
+                scaleDown={
+                    "stabilizationWindowSeconds": 0,
+                    "policies": [policy("Percent", 25, 18), policy("Pods", 2, 33)],
+                },
+            ),
             {"work": Signal(spike(7_000, 45_000, 25, 190))},
         ),
         Scenario(
             "never-down",
-            {
-                "minReplicas": 1,
-                "maxReplicas": 12,
-                "metrics": [pods_metric("work", "2")],
-                "behavior": {"scaleDown": {"selectPolicy": "Disabled", "stabilizationWindowSeconds": 0}},
-            },
+            scales(
+                1, 12, pods_metric("work", "2"), scaleDown={"selectPolicy": "Disabled", "stabilizationWindowSeconds": 0}
+            ),
             {"work": Signal(wave(9_000, 8_500, 53.0))},
         ),
         Scenario(
             "bursts-held-back",
-            {
-                "minReplicas": 2,
-                "maxReplicas": 50,
-                "metrics": [pods_metric("work", "3")],
-                "behavior": {
-                    "scaleUp": {"stabilizationWindowSeconds": 17, "policies": [policy("Percent", 40, 11)]},
-                    "scaleDown": {"stabilizationWindowSeconds": 27, "policies": [policy("Pods", 1, 7)]},
-                },
-            },
+            scales(
+                2,
+                50,
+                pods_metric("work", "3"),
+                scaleUp={"stabilizationWindowSeconds": 17, "policies": [policy("Percent", 40, 11)]},
+                scaleDown={"stabilizationWindowSeconds": 27, "policies": [policy("Pods", 1, 7)]},
+            ),
             {"work": Signal(lambda now: 80_000 if now % 37 < 9 else 12_000)},
         ),
         Scenario(
             "one-of-two-is-broken",
-            {
-                "minReplicas": 1,
-                "maxReplicas": 25,
-                "metrics": [pods_metric("work", "4"), pods_metric("queue", "10")],
-                "behavior": {
-                    "scaleUp": {"policies": [policy("Pods", 2, 7)]},
-                    "scaleDown": {"stabilizationWindowSeconds": 0},
-                },
-            },
+            scales(
+                1,
+                25,
+                pods_metric("work", "4"),
+                pods_metric("queue", "10"),
+                scaleUp={"policies": [policy("Pods", 2, 7)]},
+                scaleDown=steady(0),
+            ),
             {
                 "work": Signal(
                     lambda now: 24_000 if now < 114 else 60_000 if now < 160 else 12_000,
@@ -207,32 +204,17 @@ def scenarios(chart: Mapping[str, Any]) -> list[Scenario]:
         ),
         Scenario(
             "external-average",
-            {
-                "minReplicas": 1,
-                "maxReplicas": 30,
-                "metrics": [external("queue", averageValue="7500m")],
-                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
-            },
+            scales(1, 30, external("queue", averageValue="7500m"), scaleDown=steady(0)),
             {"queue": Signal(wave(70_000, 66_000, 83.0))},
         ),
         Scenario(
             "external-value",
-            {
-                "minReplicas": 1,
-                "maxReplicas": 30,
-                "metrics": [external("delay", value="50")],
-                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
-            },
+            scales(1, 30, external("delay", value="50"), scaleDown=steady(0)),
             {"delay": Signal(wave(52_000, 20_000, 67.0))},
         ),
         Scenario(
             "cpu",
-            {
-                "minReplicas": 1,
-                "maxReplicas": 30,
-                "metrics": [cpu(60)],
-                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 23}},
-            },
+            scales(1, 30, cpu(60), scaleDown=steady(23)),
             {"cpu": Signal(spike(300, 2_400, 45, 150), scrape_s=6)},
             pending_s=4.0,
             starting_s=13.0,
@@ -241,23 +223,13 @@ def scenarios(chart: Mapping[str, Any]) -> list[Scenario]:
         ),
         Scenario(
             "leaving-slowly",
-            {
-                "minReplicas": 1,
-                "maxReplicas": 30,
-                "metrics": [pods_metric("work", "4")],
-                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
-            },
+            scales(1, 30, pods_metric("work", "4"), scaleDown=steady(0)),
             {"work": Signal(lambda now: 70_000 if now % 73 < 31 else 11_000)},
             leaving_s=17.0,
         ),
         Scenario(
             "more-than-allowed",
-            {
-                "minReplicas": 3,
-                "maxReplicas": 6,
-                "metrics": [pods_metric("work", "4")],
-                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
-            },
+            scales(3, 6, pods_metric("work", "4"), scaleDown=steady(0)),
             {"work": Signal(ramp(4_000, 90_000, 120))},
             replicas=9,
         ),

@@ -37,10 +37,10 @@ from export.search.structures import Structure, dense_structure
 from export.search.students import Students
 from export.search.workers import run_jobs
 from export.source import Source
-from slipway.artifacts import is_full_disk
 from slipway.bundle import Variant
 from slipway.errors import ExportError, GateError
 from slipway.frontier import frontier_table
+from slipway.places import is_full_disk
 from slipway.progress import console, say
 from slipway.recipe import Export
 

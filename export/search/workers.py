@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
 
-from slipway.artifacts import is_full_disk
 from slipway.errors import ExportError
+from slipway.places import is_full_disk
 from slipway.progress import progress
 
 Key = TypeVar("Key")

@@ -30,8 +30,8 @@ from serving.client.tables import (
     require_text_column,
     text_values,
 )
-from slipway.artifacts import folder_for
 from slipway.errors import DataError
+from slipway.places import folder_for
 
 CHUNK_ROWS = 4096
 

@@ -32,9 +32,9 @@ from serving.server.envoy_admin import SILENT
 from serving.server.installation import installed
 from serving.server.triton import staged
 from serving.server.versions import Release, ServedVersion, stage
-from slipway.artifacts import is_full_disk
 from slipway.bundle import SPEC, BundleSpec
 from slipway.errors import ServingError, SlipwayError
+from slipway.places import is_full_disk
 from slipway.recipe.rollout import Rollout
 
 if TYPE_CHECKING:

@@ -20,10 +20,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from slipway.artifacts import is_full_disk, sha256_file
+from slipway.artifacts import sha256_file
 from slipway.assets.cache import cache_root, locked
 from slipway.assets.contents import Asset, digest_of_tree
 from slipway.errors import AssetError
+from slipway.places import is_full_disk
 from slipway.progress import console, say
 from slipway.references import Reference
 

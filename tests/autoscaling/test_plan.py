@@ -54,7 +54,7 @@ def test_a_plan_that_holds_ends_with_0_and_one_that_does_not_with_2(tmp_path: Pa
     [
         (["--traffic", "ramp:5"], "allowed"),
         (["--traffic", "sine:5..6"], "diurnal"),
-        (["--traffic", "no-such.csv"], "no such file"),
+        (["--traffic", "no-such.csv"], "no-such.csv does not exist"),
         (["--traffic", "constant:100", "--slo", "5ms"], "idle replica"),
         (["--traffic", "constant:100", "--max-in-flight", "1"], "max_in_flight"),
     ],

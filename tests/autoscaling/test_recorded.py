@@ -13,6 +13,7 @@ from autoscaling.hpa import Controller
 from autoscaling.manifest import Scaler
 from autoscaling.recommendation import CpuReadiness
 from autoscaling.replay import replay
+from benchmarks.kubernetes.scenarios import scenarios
 
 pytestmark = pytest.mark.unit
 
@@ -28,6 +29,10 @@ def recorded_controller() -> Controller:
     }
     readiness = CpuReadiness(seconds["cpu-initialization-period"], seconds["initial-readiness-delay"])
     return Controller(downscale_stabilization_s=seconds["downscale-stabilization"], readiness=readiness)
+
+
+def test_every_scenario_has_its_trace() -> None:
+    assert [scenario.name for scenario in sorted(scenarios({}), key=lambda each: each.name)] == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

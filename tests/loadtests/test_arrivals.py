@@ -162,18 +162,6 @@ def test_the_nanoseconds_of_a_container_runtimes_log_are_read(tmp_path: Path) ->
     np.testing.assert_allclose(draw(replay, 1.0, 10.0, 0), [0.0, 0.5], atol=1e-5)
 
 
-def test_a_log_that_is_still_written_to_is_replayed_up_to_its_last_whole_line(tmp_path: Path) -> None:
-    log = tmp_path / "access.log"
-    lines = [f'{{"time": "2026-03-01T10:00:0{second}.5Z", "status": 200}}\n' for second in (0, 2, 3)]
-    section = {"process": "replay", "source": f"file:{log}"}
-    for cut in ("", lines[0][:20], lines[0][:-1]):
-        log.write_text("".join(lines) + cut, encoding="utf-8")
-        assert draw(section, 1.0, 10.0, 0).tolist() == ([0.0, 0.0, 2.0, 3.0] if cut.endswith("}") else [0.0, 2.0, 3.0])
-    log.write_text(lines[0] + lines[1][:20] + "\n" + lines[2], encoding="utf-8")
-    with pytest.raises(LoadTestError, match=r"access\.log can't be read"):
-        draw(section, 1.0, 10.0, 0)
-
-
 def test_a_recording_in_milliseconds_that_is_read_as_seconds_says_how_to_read_it(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("time\n1764550000000\n1764550000500\n", encoding="utf-8")
     replay = {"process": "replay", "source": f"file:{tmp_path / 'a.csv'}"}

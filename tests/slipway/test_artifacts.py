@@ -1,6 +1,5 @@
 """Artifacts: whole or not at all, verified when read, walked back to their data."""
 
-import errno
 import os
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from slipway.artifacts import (
     Artifact,
     code_version,
     inputs_digest,
-    is_full_disk,
     library_versions,
     lineage,
     parent_of_kind,
@@ -22,6 +20,7 @@ from slipway.artifacts import (
     write_artifact,
 )
 from slipway.errors import ArtifactError
+from slipway.places import is_full_disk
 
 pytestmark = pytest.mark.unit
 
@@ -219,16 +218,6 @@ def test_a_full_disk_keeps_the_old_artifact_and_nothing_half_written(small_disk:
     assert is_full_disk(caught.value)
     assert read_artifact(old.path).digest == old.digest
     assert [entry.name for entry in small_disk.iterdir()] == ["checkpoint"]
-
-
-def test_a_full_disk_is_recognised_behind_a_librarys_own_error() -> None:
-    wrapped = RuntimeError("writing tensors failed")
-    wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    assert is_full_disk(wrapped)
-    assert is_full_disk(RuntimeError("IoError(Os { code: 28, message: No space left on device })"))
-    torch_says = "[enforce fail at inline_container.cc:672] . unexpected pos 119872 vs 119764"
-    assert is_full_disk(RuntimeError(torch_says))
-    assert not is_full_disk(OSError(errno.EACCES, "denied"))
 
 
 @pytest.mark.parametrize("stage", ["training", "report"])

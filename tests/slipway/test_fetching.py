@@ -56,6 +56,14 @@ def store(tmp_path: Path) -> Iterator[Store]:
         server.shutdown()
 
 
+def test_an_artifact_of_another_kind_is_not_fetched_over(store: Store, tmp_path: Path) -> None:
+    with write_artifact(tmp_path / "out", "checkpoint", name="reviews", inputs="x") as draft:
+        (draft.path / "weights").touch()
+    with pytest.raises(ArtifactError, match="is a checkpoint; a bundle will not replace it"):
+        fetch(store.url, tmp_path / "out", digest=store.artifact.digest)
+    assert read_artifact(tmp_path / "out").manifest.kind == "checkpoint"
+
+
 def test_an_artifact_comes_whole_over_http(store: Store, tmp_path: Path) -> None:
     found = fetch(store.url, tmp_path / "out", digest=f"sha256:{store.artifact.digest}")
     assert read_artifact(tmp_path / "out", "bundle").digest == found.digest == store.artifact.digest

@@ -45,14 +45,15 @@ def variants_plot(variants: Sequence[Variant], budget: float | None) -> str:
         for variant, (x, y) in zip(shown, points, strict=True):
             axes.plot([x], [y], linestyle="none", zorder=4, **_variant_mark(variant))
         reference = next((variant for variant in shown if variant.name == REFERENCE), None)
-        floor = _dev_metric(reference) - budget / 100 if reference and budget is not None else None
-        low, high = padded([y for _, y in points] + ([] if floor is None else [floor]), 0.22)
-        if floor is not None and budget is not None:
+        levels = [y for _, y in points]
+        if reference and budget is not None:
+            floor = _dev_metric(reference) - budget / 100
+            levels.append(floor)
             unit = "point" if budget == 1 else "points"
             axes.axhline(floor, color=Ink.BAD, linewidth=1.1, linestyle=DASHES, zorder=1)
             said = f"floor: {formatting.compact(budget)} {unit} below {REFERENCE}"
             remark(axes, said, (1, floor), xycoords=("axes fraction", "data"), xytext=(-2, -4), ha="right", va="top")
-        axes.set_ylim(low, high)
+        axes.set_ylim(*padded(levels, 0.22))
         times = [x for x, _ in points]
         latency_axis(axes, "x", min(times, default=1.0), max(times, default=1.0), pad=0.16)
         axes.grid(visible=True, axis="x")

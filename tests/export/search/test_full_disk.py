@@ -13,8 +13,9 @@ import export
 from export.measurement.memory import Memory
 from export.search import speed
 from export.search.workers import run_jobs
-from slipway.artifacts import Artifact, is_full_disk, read_artifact
+from slipway.artifacts import Artifact, read_artifact
 from slipway.errors import ExportError
+from slipway.places import is_full_disk
 from slipway.recipe import Export
 
 pytestmark = pytest.mark.integration
