@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from slipway.engines import openvino
+
 PAD = {"roberta": 1, "xlm-roberta": 1, "camembert": 1, "mpnet": 1}
 """Token that pads, where it isn't 0. RoBERTa-like models number positions from it on."""
 
@@ -149,9 +151,7 @@ def onnxruntime_run(model: Any) -> Run:
 
 def openvino_run(model: Any) -> Run:
     """`model` (an ONNX file) on OpenVINO, in fp32."""
-    import openvino
-
-    compiled = openvino.Core().compile_model(
+    compiled = openvino.runtime().compile_model(
         str(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     )
     return lambda batch: np.array(compiled(batch)["logits"])

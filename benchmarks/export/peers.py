@@ -39,6 +39,7 @@ from export.quantization.calibration_texts import CALIBRATION_TEXTS, sample
 from export.source import Rows, Source
 from slipway.bundle import TOKENIZER, Bundle, Target
 from slipway.engines import open_session
+from slipway.engines.openvino import runtime
 from slipway.predictor import Encoder
 from slipway.pruned import load_classifier
 from slipway.tasks import get_task
@@ -298,7 +299,7 @@ def stock_openvino(setting: Setting, threads: int) -> Peer:
     import openvino
 
     out = setting.work / "openvino" / "model.xml"
-    core = openvino.Core()
+    core = runtime()
     if not out.is_file():
         out.parent.mkdir()
         with quietly():

@@ -21,6 +21,7 @@ import numpy as np
 
 from export.graph import export_onnx, input_names, quietly
 from export.rewrites import REWRITES, rewrite
+from slipway.engines import openvino
 
 _ASSUMING = [name for name, chosen in REWRITES.items() if chosen.assumes]
 _VOCABULARY = 30522
@@ -93,10 +94,8 @@ def open_onnxruntime(file: Path) -> Run:
 
 
 def open_openvino(file: Path) -> Run:
-    import openvino
-
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
-    request = openvino.Core().compile_model(str(file), "CPU", settings).create_infer_request()
+    request = openvino.runtime().compile_model(str(file), "CPU", settings).create_infer_request()
     return lambda batch: request.infer(batch, share_inputs=True, share_outputs=True)
 
 

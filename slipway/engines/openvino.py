@@ -59,7 +59,11 @@ class OpenVinoSession:
 
 @functools.cache
 def runtime() -> Any:
-    """The process's one OpenVINO."""
+    """The process's one OpenVINO, which never goes.
+
+    Its plugin gives the thread that first compiles a model an alternate stack for signals (for AMX), and when it goes,
+    back the one from before. With several, that may be one that went long ago: the next Ctrl-C ends Python by SIGSEGV.
+    """
     import openvino
 
     return openvino.Core()

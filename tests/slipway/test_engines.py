@@ -334,6 +334,23 @@ def test_an_engine_that_is_not_installed_is_named(attention: Path) -> None:
     assert done.stdout.strip() == "openvino"  # what the command line finds the extra by
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ctrl_c_arrives_after_models_came_and_went(attention: Path, engine: Any) -> None:
+    code = (
+        "import signal, sys; from pathlib import Path\n"
+        "from slipway.bundle import Target; from slipway.engines import open_session\n"
+        "target = Target(model='', precision='fp32', engine=sys.argv[2])\n"
+        "first, second = (open_session(Path(sys.argv[1]), target) for _ in range(2))\n"
+        "del first\n"
+        "del second\n"
+        "try: signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt: print('interrupted')"
+    )
+    command = [sys.executable, "-c", code, str(attention), engine]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "interrupted"
+
+
 def test_openvino_starts_no_telemetry_session(bundle: Bundle, tmp_path: Path) -> None:
     # A session of its telemetry leaves a file in the home directory; CI variables silence it by themselves.
     quiet = {"CI", "GITHUB_ACTIONS", "JENKINS_URL", "TF_BUILD"}
