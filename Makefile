@@ -26,6 +26,7 @@ demo: setup ## From labelled text to a load-tested endpoint, on real data
 	$(BIN)/slipway run examples/reviews.yaml
 
 # In several processes: torch, OpenVINO and NNCF beside gRPC and gevent in one have ended in a segmentation fault, once.
+# Models of tests are too small for a second thread of PyTorch's, so two files of them go on at a time instead.
 # Images are built while charts are rendered, as neither needs more than a core nor minds the other. The last one starts
 # some hundred servers and mostly waits for them, so two files of it go on at a time; where one is starved, what failed
 # there runs once more, by itself, and has to pass then.
@@ -34,7 +35,7 @@ IMAGES := tests/images
 CHARTS := tests/helm tests/deployment tests/autoscaling
 SERVERS := $(addprefix --ignore=,$(TRAINED) $(IMAGES) $(CHARTS))
 test: setup ## All tests
-	$(BIN)/pytest $(TRAINED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(TRAINED)
 	@$(BIN)/pytest $(IMAGES) > .images.log 2>&1 & images=$$!; \
 	  $(BIN)/pytest $(CHARTS); charts=$$?; wait $$images; built=$$?; cat .images.log; rm .images.log; \
 	  test $$charts = 0 && test $$built = 0
