@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 import training
@@ -253,6 +254,72 @@ def test_a_tokenizer_that_takes_no_unknown_words_is_refused(tmp_path: Path) -> N
     changed_tokenizer(folder, without_unknown)
     with pytest.raises(TrainingError, match="can't take words that it doesn't know"):
         load_base(Base(model=f"file:{folder}"), "sequence-classification", ["a", "b"], 32, seed=0)
+
+
+def changed_config(folder: Path, **values: Any) -> None:
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(content | values), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model_type": "t5"}, "'t5', an encoder with a decoder; allowed are"),
+        ({"model_type": "frobnicate"}, "which transformers .* doesn't know"),
+        ({"model_type": "vit"}, "don't classify texts"),
+        ({"model_type": "gpt2"}, "don't belong together"),
+        ({"num_hidden_layers": 3}, r"16 of the 53 tensors .* the first is bert\.encoder\.layer\.2\."),
+        ({"vocab_size": 500}, r"1 of the 37 tensors .*word_embeddings"),
+        ({"num_attention_heads": 0}, "no model can be built with"),
+        ({"layer_norm_eps": "small"}, "can't answer a text"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "are quantized"),
+    ],
+)
+def test_a_config_that_fits_no_model_or_not_these_weights_is_refused_in_one_line(
+    tmp_path: Path, values: dict[str, Any], said: str
+) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    changed_config(folder, **values)
+    with pytest.raises(TrainingError, match=said) as caught:
+        load_base(Base(model=f"file:{folder}"), "sequence-classification", ["bad", "good"], 32, seed=0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("[]", "a list, not an object"), ("null", "null, not"), ("", "not JSON")]
+)
+def test_a_config_that_is_none_is_refused_in_one_line(tmp_path: Path, content: str, said: str) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    (folder / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(TrainingError, match=said) as caught:
+        load_base(Base(model=f"file:{folder}"), "sequence-classification", ["bad", "good"], 32, seed=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_base_that_lacks_a_tensor_of_its_encoder_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    weights = weights_of(folder)
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match=r"1 of the 37 tensors .*layer\.1\.output\.dense\.weight"):
+        load_base(Base(model=f"file:{folder}"), "sequence-classification", ["bad", "good"], 32, seed=0)
+
+
+def test_a_base_may_lack_a_pooler(tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    weights = {name: weight for name, weight in weights_of(folder).items() if not name.startswith("pooler")}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    load_base(Base(model=f"file:{folder}"), "sequence-classification", ["bad", "good"], 32, seed=0)
+
+
+def test_a_base_that_was_a_regression_learns_classes(tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    changed_config(folder, problem_type="regression")
+    base = load_base(Base(model=f"file:{folder}"), "sequence-classification", ["a", "b", "c"], 32, seed=0)
+    batch = base.tokenizer(["great film", "dull"], return_tensors="pt", padding=True)
+    targets = torch.tensor([0, 2])
+    answers = base.model(**batch, labels=targets)
+    assert torch.equal(answers.loss, torch.nn.functional.cross_entropy(answers.logits, targets))
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
