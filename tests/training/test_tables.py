@@ -270,6 +270,15 @@ class TestParquet:
         assert table.labels == ["x", "y"]
         assert table.times == [datetime(2024, 1, day, tzinfo=UTC).timestamp() for day in (1, 2)]
 
+    @pytest.mark.parametrize(
+        "kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.large_string())], ids=str
+    )
+    def test_strings_of_any_kind(self, tmp_path: Path, kind: pa.DataType) -> None:
+        columns = {"text": ["a", "b"], "label": ["x", "y"]}
+        table = pa.table({name: pa.array(values, pa.large_string()).cast(kind) for name, values in columns.items()})
+        pq.write_table(table, tmp_path / "t.parquet")
+        assert read(tmp_path / "t.parquet").labels == ["x", "y"]
+
     def test_a_folder_of_parts(self, tmp_path: Path) -> None:
         for part, label in enumerate("xy"):
             write_parquet(tmp_path / f"part-{part}.parquet", [{"text": f"{part}", "label": label}])
