@@ -21,6 +21,7 @@ from slipway.errors import TrainingError
 from slipway.recipe import Base, Train, load_recipe
 from tests.tiny_base import write_tiny_base, write_tiny_recipe
 from training.bases import load_base
+from training.finetuning import fine_tune
 from training.optimizer import build_optimizer
 
 pytestmark = pytest.mark.integration
@@ -331,13 +332,34 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         load_base(Base(model=f"file:{folder}"), "sequence-classification", ["a", "b"], 32, seed=0)
 
 
-def test_a_model_whose_answers_are_not_finite_is_not_written(tmp_path: Path) -> None:
+def test_a_base_whose_answers_are_not_finite_is_refused_before_it_is_trained(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     recipe = load_recipe(write_tiny_recipe(tmp_path, train="{epochs: 0.5, max_tokens: 32, precision: fp32}"))
     weights = weights_of(tmp_path / "base")
     weights["encoder.layer.1.output.dense.weight"] *= np.float32(1e38)
     save_file(weights, tmp_path / "base" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match=r"answers to test are not finite, before any fine-tuning"):
+        training.train(recipe, tmp_path / "checkpoint")
+    assert not [each for each in recwarn if issubclass(each.category, RuntimeWarning)]
+    assert not (tmp_path / "checkpoint").exists()
+    assert not list(tmp_path.glob(".checkpoint*"))
+
+
+def test_a_model_whose_answers_are_not_finite_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    recipe = load_recipe(write_tiny_recipe(tmp_path, train="{epochs: 0.5, max_tokens: 32, precision: fp32}"))
+
+    def diverge(base: Any, *arguments: Any, **options: Any) -> Any:
+        with torch.no_grad():
+            base.model.bert.encoder.layer[0].output.dense.weight.fill_(torch.nan)
+        return fine_tune(base, *arguments, **options)
+
+    monkeypatch.setattr("training.checkpoints.fine_tune", diverge)
     with pytest.raises(TrainingError, match=r"not finite.*train\.learning_rate"):
         training.train(recipe, tmp_path / "checkpoint")
+    assert not [each for each in recwarn if issubclass(each.category, RuntimeWarning)]
     assert not (tmp_path / "checkpoint").exists()
 
 
