@@ -467,3 +467,4 @@ def test_the_student_of_an_earlier_bundle_stays_which_is_said(
 def test_a_shape_that_the_texts_never_have_is_refused(tiny_checkpoint: Artifact, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="texts are cut at 32 tokens"):
         export.export(tiny_checkpoint.path, tmp_path / "bundle", Export(at="1x128", max_latency_ms=5.0))
+    assert not list(tmp_path.iterdir())
