@@ -6,6 +6,7 @@ after Ctrl-C, it goes on from what is there. Where a student won, its weights ar
 checkpoint of their own (`NAME-checkpoint`), which can be fine-tuned, exported and pruned again.
 """
 
+import contextlib
 import platform
 import shutil
 from pathlib import Path
@@ -70,7 +71,12 @@ def export(checkpoint_path: Path, out: Path, section: Export, *, force: bool = F
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(work)
-    outcome = search(source, section, unlabelled_texts(section, source.held_out()), work)
+    try:
+        outcome = search(source, section, unlabelled_texts(section, source.held_out()), work)
+    except BaseException:
+        with contextlib.suppress(OSError):  # it is not empty: what was made is gone on from
+            work.rmdir()
+        raise
     if outcome.chosen.structure.checkpoint is None:
         bundle = _write_bundle(source, outcome, section, out, [source.checkpoint])
         if _is_student(student_out):

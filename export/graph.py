@@ -64,7 +64,7 @@ def export_onnx(model: Any, task: str, out: Path) -> Path:
     from optimum.exporters.onnx.convert import export_pytorch
     from optimum.exporters.tasks import TasksManager
 
-    _check(model)
+    require_exportable(model)
     export_task = get_task(task).export_task
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -86,15 +86,8 @@ def export_onnx(model: Any, task: str, out: Path) -> Path:
     return out
 
 
-def _attend_eagerly(model: Any) -> None:
-    """The graph of `sdpa` has twice the nodes, and none of the fusions and rewrites for attention find it."""
-    model.set_attn_implementation("eager")
-    if any("Sdpa" in type(module).__name__ for module in model.modules()):
-        # Families that choose a class when they are built can't be switched later.
-        raise ValueError('its attention is "sdpa"; load it with attn_implementation="eager"')
-
-
-def _check(model: Any) -> None:
+def require_exportable(model: Any) -> None:
+    """Raise `ExportError` if `export_onnx` would not take `model`."""
     family = _family(model)
     if family not in FAMILIES:
         raise ExportError(
@@ -111,6 +104,14 @@ def _check(model: Any) -> None:
         raise ExportError(
             f"the model has {size / 2**30:.1f} GiB of fp32 weights, and one ONNX file holds 2 GiB; take a smaller base."
         )
+
+
+def _attend_eagerly(model: Any) -> None:
+    """The graph of `sdpa` has twice the nodes, and none of the fusions and rewrites for attention find it."""
+    model.set_attn_implementation("eager")
+    if any("Sdpa" in type(module).__name__ for module in model.modules()):
+        # Families that choose a class when they are built can't be switched later.
+        raise ValueError('its attention is "sdpa"; load it with attn_implementation="eager"')
 
 
 def _family(model: Any) -> str:

@@ -15,9 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from export.graph import quietly, require_exportable
 from slipway.artifacts import Artifact, read_artifact
 from slipway.bundle import TOKENIZER
 from slipway.errors import ExportError
+from slipway.soundness import answer_problem, config_problem, first_line, tokenizer_problem
 from slipway.tasks import get_task
 
 FloatArray = npt.NDArray[np.float32]
@@ -49,22 +51,21 @@ class Source:
     def open(cls, path: Path) -> "Source":
         """Open the checkpoint at `path`; raises `ArtifactError` if it was changed, `ExportError` if unusable."""
         checkpoint = read_artifact(path, "checkpoint")
+        task, max_tokens = _settings(checkpoint)
         _require_tokenizer(path)
-        config = checkpoint.json("config.json")
-        names = config.get("id2label") or {}
-        labels = [names.get(str(index), "") for index in range(len(names))]
-        if len(labels) < 2 or "" in labels:
-            raise ExportError(f"{path / 'config.json'} has no id2label with a name for each of at least two classes.")
-        recipe = checkpoint.manifest.recipe
+        _require(path, config_problem(path))
+        labels = _labels(checkpoint)
         train, dev = (_rows(path, name, labels) for name in ("train", "dev"))
+        dev_logits = _logits(path, "dev", len(dev.texts), len(labels))
+        _require_model(path)
         return cls(
             checkpoint=checkpoint,
-            task=recipe["task"],
+            task=task,
             labels=labels,
-            max_tokens=recipe["train"]["max_tokens"],
+            max_tokens=max_tokens,
             train=train,
             dev=dev,
-            dev_logits=_logits(path, "dev", len(dev.texts), len(labels)),
+            dev_logits=dev_logits,
         )
 
     @property
@@ -94,12 +95,76 @@ def _require_tokenizer(path: Path) -> None:
         )
 
 
+def _settings(checkpoint: Artifact) -> tuple[str, int]:
+    """Task and most tokens of a text, as training noted them."""
+    recipe = checkpoint.manifest.recipe
+    task, train = recipe.get("task"), recipe.get("train")
+    max_tokens = train.get("max_tokens") if isinstance(train, dict) else None
+    if not isinstance(task, str) or not isinstance(max_tokens, int):
+        raise ExportError(
+            f"{checkpoint.path} does not say in its manifest for which task it was trained and with how many tokens "
+            "(recipe.task, recipe.train.max_tokens), so no training wrote it. Make one with: slipway train."
+        )
+    return task, max_tokens
+
+
+def _labels(checkpoint: Artifact) -> list[str]:
+    names = checkpoint.json("config.json").get("id2label")
+    found = [names.get(str(index)) for index in range(len(names))] if isinstance(names, dict) else []
+    labels = [label for label in found if isinstance(label, str) and label]
+    if len(labels) < 2 or len(labels) < len(found):
+        raise ExportError(
+            f"{checkpoint.path / 'config.json'} has no id2label with a name for each of at least two classes."
+        )
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise ExportError(f"{checkpoint.path / 'config.json'} has an id2label with two classes named {twice!r}.")
+    return labels
+
+
+def _require(path: Path, problem: str | None) -> None:
+    if problem is not None:
+        raise ExportError(f"{path} can't be exported: {problem}.")
+
+
+def _require_model(path: Path) -> None:
+    """Raise `ExportError` if weights or tokenizer can't be opened, or don't belong together."""
+    from slipway.pruned import load_classifier
+
+    model = load_classifier(path)
+    require_exportable(model)
+    try:
+        tokenizer = tokenizer_of(path)
+    except Exception as error:  # out of Rust, without a type of its own
+        raise ExportError(
+            f"{path} has no usable tokenizer ({first_line(error)}). Save the fast tokenizer there anew."
+        ) from error
+    if tokenizer.pad_token is None:
+        raise ExportError(f"{path} has a tokenizer without a padding token; name one in its tokenizer_config.json.")
+    _require(path, tokenizer_problem(tokenizer, model))
+    _require(path, answer_problem(tokenizer, model))
+
+
+def tokenizer_of(files: Path) -> Any:
+    """The fast tokenizer in `files`, which pads batch by batch on purpose (the library would advise against it).
+
+    It cuts and pads at the right, as a server does, whatever its configuration says.
+    """
+    import transformers
+
+    with quietly():  # the class that its configuration names adds nothing to the file
+        tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(files, local_files_only=True)
+    tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
+    tokenizer.truncation_side = tokenizer.padding_side = "right"
+    return tokenizer
+
+
 def _rows(path: Path, split: str, labels: list[str]) -> Rows:
     file = path / "data" / f"{split}.parquet"
     try:
         table = pq.read_table(file, columns=["text", "label"])
     except (OSError, pa.ArrowInvalid, KeyError) as error:
-        raise ExportError(f"{file} can't be read as a table of text and label: {_first_line(error)}.") from error
+        raise ExportError(f"{file} can't be read as a table of text and label: {first_line(error)}.") from error
     known = {label: number for number, label in enumerate(labels)}
     names = table["label"].to_pylist()
     unknown = sorted({str(name) for name in names if name not in known})
@@ -121,7 +186,7 @@ def _logits(path: Path, split: str, rows: int, labels: int) -> FloatArray:
     try:
         logits = np.load(file, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise ExportError(f"{file} can't be read: {_first_line(error)}.") from error
+        raise ExportError(f"{file} can't be read: {first_line(error)}.") from error
     if logits.shape != (rows, labels):
         raise ExportError(
             f"{file} has the shape {logits.shape}; {split} has {rows} rows and the model {labels} labels."
@@ -130,7 +195,3 @@ def _logits(path: Path, split: str, rows: int, labels: int) -> FloatArray:
         raise ExportError(f"{file} has values that are not finite: the model overflows. Train it anew.")
     found: FloatArray = logits.astype(np.float32, copy=False)
     return found
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

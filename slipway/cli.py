@@ -220,13 +220,13 @@ def _print_frontier(bundle: Artifact) -> None:
     from rich.console import Console
 
     from slipway.bundle import FRONTIER, Variant
-    from slipway.frontier import frontier_table
+    from slipway.frontier import WIDTH, frontier_table
 
     variants = [Variant.model_validate(row) for row in bundle.json(FRONTIER)]
     table = frontier_table(variants)
-    # A file has no width: what is cut off there can't be widened.
+    # What is cut off can't be widened: a narrow terminal breaks the lines itself, and a file has no width.
     shown = Console(highlight=False)
-    (shown if shown.is_terminal else Console(highlight=False, width=160)).print(table)
+    Console(highlight=False, width=max(shown.width, WIDTH) if shown.is_terminal else 160).print(table)
 
 
 def _print_summary(run: Path, page: Artifact) -> None:

@@ -13,6 +13,9 @@ from rich.text import Text
 
 from slipway.bundle import Variant
 
+WIDTH = 110
+"""Columns that the tables may take; in fewer, names of variants would be cut off."""
+
 
 def frontier_table(variants: Sequence[Variant]) -> Group:
     """Every variant of a frontier, dense PyTorch first; the chosen one is marked with an asterisk."""

@@ -29,8 +29,7 @@ from slipway.anatomy import LayerShape, anatomy_of, check_shapes
 from slipway.anatomy.family import Kept
 from slipway.anatomy.family import shapes_of as shapes_of_layers
 from slipway.errors import ExportError
-
-MODEL_TYPE = "slipway-pruned"
+from slipway.soundness import PRUNED, building_problem, config_problem, library_quiet, weights_problem
 
 # What a config says of the number of layers, and so differs between the pruned model and the dense one.
 _CHANGED = ("num_hidden_layers", "layer_types")
@@ -43,7 +42,7 @@ class PrunedConfig(transformers.PretrainedConfig):  # type: ignore[misc]
     `num_hidden_layers` is the number of layers left.
     """
 
-    model_type = MODEL_TYPE
+    model_type = PRUNED
     has_no_defaults_at_init = True
 
     def __init__(
@@ -60,8 +59,13 @@ class PrunedConfig(transformers.PretrainedConfig):  # type: ignore[misc]
         # DistilBERT and GPT-2 call their sizes by other names, and translate.
         self.attribute_map = dict(transformers.CONFIG_MAPPING[family].attribute_map)
         self.family = family
-        self.layer_shapes = [dict(shape) for shape in layer_shapes]
-        self.dense = dict(dense or {})
+        try:
+            self.layer_shapes = [dict(shape) for shape in layer_shapes]
+            self.dense = dict(dense or {})
+        except (TypeError, ValueError) as error:
+            raise ExportError(
+                f"the pruned model's config has layer_shapes or dense that can't be read: {error}."
+            ) from error
         super().__init__(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -224,38 +228,40 @@ def load_classifier(path: Path) -> Any:
     """A classifier from a checkpoint folder, dense or pruned: fp32, eager attention, not training.
 
     What is returned is a model of its family either way: `model.config.model_type` is `bert`, and so on.
-    Raises `ExportError` if it can't be loaded, isn't whole, or has weights that are not finite.
+    Raises `ExportError` if it can't be loaded, isn't whole, has weights of another model, or such that are not finite.
     """
     import torch
-    from safetensors import SafetensorError
 
+    problem = config_problem(path)
+    if problem is not None:
+        raise ExportError(f"{path} can't be loaded as a classifier: {problem}.")
     try:
-        model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
-            path,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            attn_implementation="eager",
-            dtype=torch.float32,
-            # Only so that sizes which don't fit are reported by name, below.
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ExportError(f"{path} can't be loaded as a classifier: {reason}") from error
+        with library_quiet():
+            model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+                path,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                attn_implementation="eager",
+                dtype=torch.float32,
+                # Only so that sizes which don't fit are reported by name, below.
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except Exception as error:  # of any type: what a config's wrong value first leads to
+        raise ExportError(f"{path} can't be loaded as a classifier: {building_problem(error)}.") from error
     lost = [*info["missing_keys"], *info["mismatched_keys"]]
     if lost:
         raise ExportError(f"{path} isn't a whole classifier: its weights have no {min(lost)} of the right size.")
-    broken = not_finite(model)
-    if broken is not None:
-        raise ExportError(f"{path} can't be used: its weights {broken} have values that are not finite.")
+    if info["unexpected_keys"]:
+        raise ExportError(
+            f"{path} isn't the classifier that its config.json describes: its weights have "
+            f"{min(info['unexpected_keys'])}, which such a model doesn't."
+        )
+    problem = weights_problem(model)
+    if problem is not None:
+        raise ExportError(f"{path} can't be used: {problem}.")
     return model.eval()
-
-
-def not_finite(model: Any) -> str | None:
-    """The name of weights in `model` that are not all finite; None if all are."""
-    return next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
 
 
 def _class_of(config: Any) -> Any:
@@ -303,5 +309,5 @@ def _check_family(model: Any, kept: Sequence[Kept], shapes: Sequence[LayerShape]
                 raise ExportError(f"layer {shape.source} can't be cut, because {units.fixed}.")
 
 
-transformers.AutoConfig.register(MODEL_TYPE, PrunedConfig)
+transformers.AutoConfig.register(PRUNED, PrunedConfig)
 transformers.AutoModelForSequenceClassification.register(PrunedConfig, PrunedForSequenceClassification)

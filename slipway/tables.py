@@ -33,6 +33,17 @@ def read_table(file: Path) -> pa.Table:
     twice = next((name for name in table.column_names if table.column_names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{file} has two columns named {twice!r}; rename one.")
+    return _plain(table)
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """`table` with each column of categories (pandas, polars) or string views as one of the values themselves."""
+    for place, field in enumerate(table.schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_string_view(kind) or (kind != field.type and pa.types.is_string(kind)):
+            kind = pa.large_string()  # a text that is there many times may be more than a string column holds
+        if kind != field.type:
+            table = table.set_column(place, field.name, table.column(place).cast(kind))
     return table
 
 

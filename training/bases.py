@@ -6,20 +6,24 @@ server tokenizes with the same `tokenizer.json`, in Rust and without transformer
 A base may be a pruned checkpoint (`slipway.pruned`): its small layers are fine-tuned as they are.
 """
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slipway.assets import fetch
-from slipway.errors import ExportError, TrainingError
+from slipway.errors import TrainingError
 from slipway.inputs import inputs_of
 from slipway.recipe import Base
+from slipway.soundness import (
+    answer_problem,
+    building_problem,
+    config_problem,
+    first_line,
+    library_quiet,
+    tokenizer_problem,
+    weights_problem,
+)
 from slipway.tasks import get_task
-
-_UNKNOWN = "𓂀 ꙮ"
-"""Characters that hardly a vocabulary has, and no normalizer takes away."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,11 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     """
     import torch
     import transformers
-    from safetensors import SafetensorError
 
-    from slipway.pruned import not_finite  # which makes the type of pruned checkpoints known to transformers, too
+    import slipway.pruned  # noqa: F401  # makes the type of pruned checkpoints known to transformers
 
     folder = fetch(base.model, sha256=base.sha256, kind="model").path
-    if not (folder / "config.json").is_file():
-        raise TrainingError(f"base.model {base.model}: there is no config.json, so this is not a checkpoint.")
+    _require(base, config_problem(folder))
     if not any(folder.glob("*.safetensors")):
         raise TrainingError(
             f"base.model {base.model}: there are no safetensors weights. Pickled ones are not loaded, as loading runs "
@@ -52,23 +54,25 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
         )
     transformers.set_seed(seed)
     auto_class = getattr(transformers, get_task(task).auto_model)
+    tokenizer = _tokenizer(base, folder)
     try:
-        tokenizer = _tokenizer(base, folder)
-        with _quietly():
-            model = auto_class.from_pretrained(
+        with library_quiet():
+            model, info = auto_class.from_pretrained(
                 folder,
                 num_labels=len(labels),
                 id2label=dict(enumerate(labels)),
                 label2id={label: index for index, label in enumerate(labels)},
                 ignore_mismatched_sizes=True,
+                output_loading_info=True,
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
                 # On a CPU, PyTorch's fused attention has no kernel for dropout, and its fallback is slower.
                 attn_implementation=None if torch.cuda.is_available() else "eager",
             )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, ExportError) as error:
-        raise TrainingError(f"base.model {base.model} can't be loaded: {_reason(error)}.") from error
+    except Exception as error:  # of any type: what a config's wrong value first leads to
+        raise TrainingError(f"base.model {base.model} can't be loaded: {building_problem(error)}.") from error
+    _require_encoder(base, model, {*info["missing_keys"], *info["mismatched_keys"]})
     if not tokenizer.is_fast:
         raise TrainingError(
             f"base.model {base.model} has only a slow tokenizer; serving needs a tokenizer.json (a fast one)."
@@ -79,6 +83,8 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     if tokenizer.pad_token is None:
         raise TrainingError(f"base.model {base.model}: the tokenizer has neither a padding nor an end token.")
     model.config.pad_token_id = tokenizer.pad_token_id
+    # A base that was fine-tuned for something else says what: its loss would be another one.
+    model.config.problem_type = "single_label_classification"
     # As a server has it, which keeps a text's beginning: trained on ends, a model would be asked about beginnings.
     tokenizer.truncation_side = tokenizer.padding_side = "right"
     # A tokenizer that was made for another family may give what this model does not take.
@@ -87,10 +93,9 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     # Texts are tokenized once and padded batch by batch, on purpose; the library would advise against it.
     tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
     _check_length(base, model, max_tokens)
-    _check_tokens(base, model, tokenizer)
-    broken = not_finite(model)
-    if broken is not None:
-        raise TrainingError(f"base.model {base.model}: its weights {broken} have values that are not finite.")
+    _require(base, tokenizer_problem(tokenizer, model))
+    _require(base, weights_problem(model))
+    _require(base, answer_problem(tokenizer, model))
     return LoadedBase(model, tokenizer)
 
 
@@ -99,17 +104,13 @@ def _tokenizer(base: Base, folder: Path) -> Any:
     import transformers
 
     try:
-        with _quietly():
+        with library_quiet():
             return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:
         raise TrainingError(
-            f"base.model {base.model}: there is no usable tokenizer ({_reason(error)}); "
+            f"base.model {base.model}: there is no usable tokenizer ({first_line(error)}); "
             "a tokenizer.json has to lie beside its weights."
         ) from error
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _check_length(base: Base, model: Any, max_tokens: int) -> None:
@@ -125,32 +126,19 @@ def _check_length(base: Base, model: Any, max_tokens: int) -> None:
         )
 
 
-def _check_tokens(base: Base, model: Any, tokenizer: Any) -> None:
-    """Any text may come to a server, also one with words or tokens that the training texts don't have."""
-    token, number = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-    embedded = model.get_input_embeddings().weight.shape[0]
-    if number >= embedded:
+def _require(base: Base, problem: str | None) -> None:
+    if problem is not None:
+        raise TrainingError(f"base.model {base.model}: {problem}.")
+
+
+def _require_encoder(base: Base, model: Any, lost: set[str]) -> None:
+    """Only the head is new, and what pools for it: what else a base lacks would be random numbers, silently."""
+    encoder = f"{model.base_model_prefix}."
+    needed = [name for name in model.state_dict() if name.startswith(encoder) and "pooler" not in name]
+    missing = sorted(lost.intersection(needed))
+    if missing:
         raise TrainingError(
-            f"base.model {base.model}: the tokenizer has the token {token!r} with the number {number}, but the model "
-            f"has {embedded} embeddings, the first of number 0; the two don't belong together."
+            f"base.model {base.model}: {len(missing)} of the {len(needed)} tensors that its config.json asks for are "
+            f"missing or not of the size that it says, the first is {missing[0]}; config.json and weights don't belong "
+            "together."
         )
-    try:
-        tokenizer(_UNKNOWN)
-    except Exception as error:  # out of Rust, without a type of its own
-        raise TrainingError(
-            f"base.model {base.model}: the tokenizer can't take words that it doesn't know ({_reason(error)}); it "
-            "needs a token for them."
-        ) from error
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Hold back the library's advice about the head being new: that it is new is the point."""
-    from transformers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)

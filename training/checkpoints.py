@@ -65,7 +65,6 @@ def train(recipe: Recipe, out: Path) -> Artifact:
 
     section, task = recipe.train, get_task(recipe.task)
     base = load_base(recipe.base, recipe.task, splits.labels, section.max_tokens, seed=recipe.seed)
-    work = _work_folder(out, inputs)
     bf16 = uses_bf16(section)
 
     def logits_of(split: Split, label: str) -> Any:
@@ -76,7 +75,14 @@ def train(recipe: Recipe, out: Path) -> Artifact:
     def measure(split: Split, logits: Any) -> dict[str, Any]:
         return task.evaluate(logits, np.asarray(split.targets, dtype=np.int64), splits.labels)
 
-    before = {"test": measure(splits.test, logits_of(splits.test, "Accuracy before fine-tuning (test)"))}
+    untrained = logits_of(splits.test, "Accuracy before fine-tuning (test)")
+    if not np.isfinite(untrained).all():
+        raise TrainingError(
+            f"base.model {recipe.base.model}: its answers to test are not finite, before any fine-tuning. Take a base "
+            "that does not overflow."
+        )
+    before = {"test": measure(splits.test, untrained)}
+    work = _work_folder(out, inputs)
     history = fine_tune(
         base, splits.train, splits.dev, splits.labels, section, task=recipe.task, seed=recipe.seed, work=work
     )

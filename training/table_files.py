@@ -229,17 +229,19 @@ def _parsed(text: str, file: Path, line: int) -> object:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{file.name}, line {line + error.lineno - 1}, column {error.colno}: not JSON: {error.msg}."
+            f"{file.name}, line {line + error.lineno - 1}, column {error.colno}: not JSON: {error.msg}. Allowed are "
+            "one object per line, or one array of objects."
         ) from error
     except RecursionError as error:
         raise DataError(f"{file.name}, line {line}: nested too deep.") from error
-    except ValueError as error:
-        raise DataError(f"{file.name}, line {line}: {error}.") from error
+    except ValueError as error:  # Python's limit against numbers that take it minutes
+        raise DataError(f"{file.name}, line {line}: holds a number of thousands of digits; quote it.") from error
 
 
 def _append_record(columns: Columns, record: object, section: Data, place: str) -> None:
     if not isinstance(record, dict):
-        raise DataError(f"{place}: holds a {type(record).__name__}, not an object with the columns as keys.")
+        kind = "an array" if isinstance(record, list) else f"only {json.dumps(record, ensure_ascii=False)[:60]}"
+        raise DataError(f"{place}: holds {kind}, not an object with the columns as keys.")
     if section.text not in record or section.label not in record or (section.time and section.time not in record):
         require_columns(section, list(record), place)
     columns.texts.append(record[section.text])
@@ -284,9 +286,11 @@ def _lines(stream: IO[str], rest: str = "") -> Iterator[str]:
 def _not_utf8(file: Path) -> str:
     """Which byte of which line is at fault; the decoder only knows its place in a buffer."""
     with _bytes_of(file) as stream:
+        other = _other_kind(stream.read(64))
+    if other is not None:
+        return f"{file.name} is {other}"
+    with _bytes_of(file) as stream:
         for number, line in enumerate(stream, start=1):
-            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                return f"{file.name} is UTF-16, not UTF-8. Convert it: iconv -f UTF-16 -t UTF-8."
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -296,6 +300,31 @@ def _not_utf8(file: Path) -> str:
                     "WINDOWS-1252 -t UTF-8 (Chinese: GB18030)."
                 )
     return f"{file.name} is not UTF-8."
+
+
+def _other_kind(head: bytes) -> str | None:
+    """What a file that begins with `head` is instead of text in UTF-8, and what to do about it."""
+    for beginning, kind in _BEGINNINGS.items():
+        if head.startswith(beginning):
+            return kind
+    pairs = head[: len(head) // 2 * 2]
+    for encoding, zeros in (("UTF-16LE", pairs[1::2]), ("UTF-16BE", pairs[::2])):
+        # Names of columns are mostly ASCII, of which every second byte is zero there.
+        if zeros.count(0) > len(zeros) / 2:
+            return f"{encoding}, not UTF-8. Convert it: iconv -f {encoding} -t UTF-8."
+    return None
+
+
+_BEGINNINGS = {
+    b"PK\x03\x04": "a ZIP archive, as Excel's .xlsx files are, and no text. Save the sheet as CSV in UTF-8.",
+    b"\xd0\xcf\x11\xe0": "an old Excel file (.xls) and no text. Save the sheet as CSV in UTF-8.",
+    b"\x1f\x8b": "packed with gzip. End its name in .gz, as in table.csv.gz.",
+    b"PAR1": "Parquet. End its name in .parquet, or set data.format.",
+    b"\xff\xfe\x00\x00": "UTF-32, not UTF-8. Convert it: iconv -f UTF-32 -t UTF-8.",
+    b"\x00\x00\xfe\xff": "UTF-32, not UTF-8. Convert it: iconv -f UTF-32 -t UTF-8.",
+    b"\xff\xfe": "UTF-16, not UTF-8. Convert it: iconv -f UTF-16 -t UTF-8.",
+    b"\xfe\xff": "UTF-16, not UTF-8. Convert it: iconv -f UTF-16 -t UTF-8.",
+}
 
 
 def _first_line(error: BaseException) -> str:

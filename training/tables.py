@@ -28,9 +28,13 @@ from slipway.recipe import Data
 from training.table_columns import Columns, SplitName
 from training.table_datasets import read_dataset
 from training.table_files import READERS, format_of
+from training.text_normalization import visible
 
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 """A surrogate without its other half: JSON can spell it, UTF-8 can't."""
+
+_NO_LABEL = re.compile("[\ud800-\udfff\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What a label may not have: it is printed in one line, by servers as well, and terminals obey some of these."""
 
 _LONGEST_LABEL = 200
 
@@ -139,7 +143,8 @@ def _label_parser(section: Data) -> Callable[[Columns, int], str]:
             )
         if label is None:
             raise DataError(
-                f"{part.place(row)}: column {section.label!r} (data.label) holds {_shown(value)}, which is no label."
+                f"{part.place(row)}: column {section.label!r} (data.label) holds {_shown(value)}, which is no label; "
+                "allowed are strings without control characters, numbers, true and false."
             )
         kind = _kind(value)
         if first is None:
@@ -166,7 +171,7 @@ def _plain_label(value: object) -> str | None:
     """The label as a string, or None for what can't be one."""
     if isinstance(value, str):
         label = value.strip()
-        return label if label and not _HALF_A_CHARACTER.search(label) else None
+        return label if label and not _NO_LABEL.search(label) else None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -292,6 +297,14 @@ def _require_classes(table: Table, section: Data) -> None:
             f"{section.source}: all {len(table.labels):,} rows have the label {labels.pop()!r}; at least two "
             "classes are needed to learn a difference."
         )
+    looks: dict[str, str] = {}
+    for label in sorted(labels):
+        other = looks.setdefault(visible(label), label)
+        if other != label:
+            raise DataError(
+                f"{section.source}: column {section.label!r} (data.label) has the labels {other!a} and "
+                f"{label!a}, which look the same. Make them one."
+            )
     if section.classes is None and len(table.labels) >= 10 and len(labels) > len(table.labels) / 2:
         examples = ", ".join(repr(label) for label in list(dict.fromkeys(table.labels))[:3])
         raise DataError(

@@ -32,3 +32,8 @@ def duplicate_key(text: str) -> str:
         text = text.lower()
     text = " ".join(text.split())
     return text.strip(_EDGE) or text
+
+
+def visible(text: str) -> str:
+    """`text` as it looks: accents composed, without characters that nobody sees. Never empty unless `text` is."""
+    return unicodedata.normalize("NFC", _UNSEEN.sub("", text)) or text

@@ -26,9 +26,8 @@ from export.pruning import structure_of
 from export.pruning.importance import Importance, LayerImportance, magnitude, taylor
 from export.search.lessons import Lesson, lesson, recovery
 from export.search.plans import Cut
-from export.search.structures import tokenizer_of
 from export.search.students import cut_down, round_embeddings
-from export.source import Rows, Source
+from export.source import Rows, Source, tokenizer_of
 from slipway.pruned import load_classifier
 from slipway.recipe import Export
 from slipway.tasks import get_task

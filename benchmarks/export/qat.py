@@ -30,9 +30,8 @@ from export.quantization.qat import SETTINGS, quantization_aware
 from export.rewrites import rewrite
 from export.search.lessons import Lesson, lesson, recovery
 from export.search.plans import Cut
-from export.search.structures import tokenizer_of
 from export.search.students import cut_down, round_embeddings
-from export.source import Rows, Source
+from export.source import Rows, Source, tokenizer_of
 from slipway.bundle import TOKENIZER, Target, Tokenization
 from slipway.engines import defaults, open_session
 from slipway.predictor import Encoder

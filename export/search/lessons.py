@@ -17,8 +17,7 @@ import numpy as np
 from export.distillation import Distillation, Teacher, teach
 from export.pruning import structure_of
 from export.search.plans import TEACHING, Cut
-from export.search.structures import tokenizer_of
-from export.source import Source
+from export.source import Source, tokenizer_of
 from slipway.errors import ExportError
 from slipway.progress import say
 from slipway.recipe import Export

@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from export.distillation import teach
-from export.graph import export_onnx, input_names, quietly
+from export.graph import export_onnx, input_names
 from export.rewrites import rewrite
 from export.rewrites.token_types import sends_only_zeros
 from export.search.finished import read_note, write_note
 from export.search.plans import DENSE
-from export.source import Source
+from export.source import Source, tokenizer_of
 from slipway.bundle import TOKENIZER, BundleSpec, Tokenization
 from slipway.progress import progress
 
@@ -136,20 +136,6 @@ def _spec(source: Source, tokenizer_files: Path, model: Any, inputs: list[str]) 
         targets={},
         checks=[],
     )
-
-
-def tokenizer_of(files: Path) -> Any:
-    """The fast tokenizer in `files`, which pads batch by batch on purpose (the library would advise against it).
-
-    It cuts and pads at the right, as a server does, whatever its configuration says.
-    """
-    import transformers
-
-    with quietly():  # the class that its configuration names adds nothing to the file
-        tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(files, local_files_only=True)
-    tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
-    tokenizer.truncation_side = tokenizer.padding_side = "right"
-    return tokenizer
 
 
 def _copy_tokenizer(files: Path, out: Path) -> None:

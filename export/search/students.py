@@ -25,8 +25,8 @@ from export.quantization.calibration_texts import CALIBRATION_TEXTS, sample
 from export.search import structures
 from export.search.lessons import Lesson, lesson, recovery
 from export.search.plans import Cut
-from export.search.structures import Structure, tokenizer_of
-from export.source import Source
+from export.search.structures import Structure
+from export.source import Source, tokenizer_of
 from slipway.artifacts import sha256_file
 from slipway.bundle import TOKENIZER
 from slipway.inputs import taken_by

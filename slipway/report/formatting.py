@@ -50,6 +50,14 @@ def ratio(larger: float | None, smaller: float | None) -> str:
     return f"{larger / smaller:.1f}"
 
 
+def resized(before: float | None, after: float | None) -> str:
+    """`90.9, 23.1` → `3.9× smaller`; `1.0, 1.2` → `1.2× larger`; `as large` if no digit tells them
+    apart; a dash if one is unknown."""
+    larger = bool(before and after and after > before)
+    factor = ratio(after, before) if larger else ratio(before, after)
+    return {DASH: DASH, "1.0": "as large"}.get(factor, f"{factor}× {'larger' if larger else 'smaller'}")
+
+
 def rate(value: float) -> str:
     """Requests/s without needless zeros: `20.0` → `20`."""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"

@@ -97,15 +97,21 @@ def _compression_headline(compression: Compression) -> Headline:
     chosen, reference = compression.chosen, compression.reference
     if chosen is None:
         return Headline("missed", "No variant passed the gate", "The table below says what each of them lost by.")
-    smaller = formatting.ratio(reference.bytes if reference else None, chosen.bytes)
+    size = formatting.resized(reference.bytes if reference else None, chosen.bytes)
+    found = [
+        _pace(chosen.speedup) if chosen.latency_ms else "",
+        "" if size == formatting.DASH else size if "×" in size else f"{size} as dense",
+        f"{formatting.points(-chosen.loss_points)} points of {formatting.metric_name(chosen.metric)} on dev",
+    ]
     sentence = (
         f"Of {formatting.plural(len(compression.variants), 'variant')}, {chosen.name} is served: "
-        f"{chosen.speedup:.1f}× faster than PyTorch"
-        + (f", {smaller}× smaller" if smaller != formatting.DASH else "")
-        + f", {formatting.points(-chosen.loss_points)} points of {formatting.metric_name(chosen.metric)} "
-        "on dev. It has not been load-tested yet."
+        f"{', '.join(filter(None, found))}. It has not been load-tested yet."
     )
     return Headline("met", "A variant passed the gate", sentence)
+
+
+def _pace(speedup: float) -> str:
+    return f"{speedup:.1f}× faster than PyTorch" if speedup >= 1 else f"{1 / speedup:.1f}× slower than PyTorch"
 
 
 def _training_headline(training: Training) -> Headline:
@@ -149,10 +155,13 @@ def _size_tiles(evidence: Evidence) -> list[Tile]:
         dense = evidence.dense_bytes
         return [Tile("Model size", formatting.megabytes(dense), "MB", "dense, as trained")] if dense else []
     served, dense = evidence.compression.model_bytes, evidence.dense_bytes
-    smaller = f"{formatting.ratio(dense, served)}× smaller than dense, {formatting.megabytes(dense)} MB"
-    found = [Tile("Model size", formatting.megabytes(served), "MB", smaller if dense else "as served")]
+    size = formatting.resized(dense, served)
+    compared = f"{size} {'than' if '×' in size else 'as'} dense, {formatting.megabytes(dense)} MB"
+    found = [Tile("Model size", formatting.megabytes(served), "MB", compared if dense else "as served")]
     chosen = evidence.compression.chosen
-    if chosen:
+    if chosen and chosen.latency_ms:
         pace = f"{formatting.milliseconds(chosen.latency_ms.get('p50'))} ms, {chosen.name}"
-        found.append(Tile("Faster than PyTorch", f"{chosen.speedup:.1f}", "×", pace))
+        faster = chosen.speedup >= 1
+        label, times = ("Faster", chosen.speedup) if faster else ("Slower", 1 / chosen.speedup)
+        found.append(Tile(f"{label} than PyTorch", f"{times:.1f}", "×", pace))
     return found

@@ -6,6 +6,7 @@ it reads the same in a log file, without colours and in a terminal that is not U
 rules itself)."""
 
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,8 @@ from slipway.report.evidence import Evidence, Load, Quality
 
 _WIDTHS = (17, 9, 9, 9, 20)
 """Of the columns; with the space around them they fill 80."""
+
+_NO_FACTOR = {formatting.DASH: "-", "as large": "nothing"}
 
 _STYLES = {"met": "green", "missed": "bold red", "invalid": "bold yellow"}
 
@@ -78,9 +81,17 @@ def _add_quality(grid: Table, evidence: Evidence) -> None:
     sizes = [_ascii(formatting.megabytes(size)) for size in (evidence.dense_bytes, served)]
     grid.add_row("model size, MB", "", "", *sizes)
     if compression and compression.chosen:
-        smaller = _ascii(formatting.ratio(evidence.dense_bytes, served))
-        grid.add_row("variant", "", "", "dense", compression.chosen.name)
-        grid.add_row("smaller by", "", "", "", f"{smaller}x")
+        grid.add_row("variant", "", "", "dense", _in_lines(compression.chosen.name))
+        factor, _, changed = formatting.resized(evidence.dense_bytes, served).partition("× ")
+        grid.add_row(f"{changed or 'smaller'} by", "", "", "", f"{factor}x" if changed else _NO_FACTOR[factor])
+
+
+def _in_lines(name: str) -> str:
+    """A variant's name, broken after a hyphen where its column ends, as nobody could ask for one that is cut off."""
+    lines = [""]
+    for part in re.findall("[^-]+-?", name):
+        lines = [*lines[:-1], lines[-1] + part] if len(lines[-1] + part) <= _WIDTHS[-1] else [*lines, part]
+    return "\n".join(lines)
 
 
 def _macro_f1(quality: Quality | None) -> str:

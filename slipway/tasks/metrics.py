@@ -39,6 +39,8 @@ def matthews_correlation(confusion: IntArray) -> float:
 def expected_calibration_error(probabilities: FloatArray, targets: IntArray, bins: int = 15) -> float:
     """Gap between confidence and accuracy, averaged over equal-width confidence bins (Guo et al. 2017)."""
     confidence = probabilities.max(axis=1)
+    if not np.isfinite(confidence).all():
+        return float("nan")
     correct = probabilities.argmax(axis=1) == targets
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     gap = 0.0
@@ -56,8 +58,11 @@ def classification_metrics(logits: FloatArray, targets: IntArray, labels: Sequen
         logits: `[rows, labels]`.
         targets: class numbers `[rows]`, indices into `labels`.
         labels: the names; a class that has no row counts with F1 0 in no average (it is left out of macro-F1).
+
+    Of logits that are not finite, ECE and cross-entropy are no numbers; who asked refuses the model in words.
     """
-    probabilities = softmax(logits)
+    with np.errstate(invalid="ignore", over="ignore"):
+        probabilities = softmax(logits)
     predicted = logits.argmax(axis=1).astype(np.int64)
     confusion = confusion_matrix(predicted, targets, len(labels))
     hits = np.diag(confusion).astype(np.float64)

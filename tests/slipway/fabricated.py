@@ -113,7 +113,10 @@ def make_checkpoint(
     return read_artifact(out)
 
 
-def make_bundle(out: Path, checkpoint: Artifact | None, labels: Sequence[str] = THREE) -> Artifact:
+def make_bundle(
+    out: Path, checkpoint: Artifact | None, labels: Sequence[str] = THREE, *, chosen: dict[str, Any] | None = None
+) -> Artifact:
+    """A bundle of five variants; `chosen` are values of the chosen one, int8, that differ."""
     rows = (
         ("pytorch", "fp32", "pytorch", 90_900, 0.000, 1.00, 14.2, False, "the reference"),
         ("fp32", "fp32", "onnxruntime", 90_950, 0.000, 1.00, 8.9, True, "passed, but int8 is faster"),
@@ -138,6 +141,7 @@ def make_bundle(out: Path, checkpoint: Artifact | None, labels: Sequence[str] = 
             chosen=name == "int8",
             verdict=verdict,
         ).model_dump()
+        | (chosen or {} if name == "int8" else {})
         for name, precision, engine, size, loss, agreement, p50, passed, verdict in rows
     ]
     spec = BundleSpec(

@@ -73,3 +73,13 @@ def test_a_temperature_softens_the_score_and_keeps_the_label() -> None:
 
 def test_huge_logits_do_not_overflow() -> None:
     assert softmax(np.array([[1e30, 0.0]], dtype=np.float32)).tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_answers_that_are_not_finite_are_measured_without_a_warning(
+    value: float, recwarn: pytest.WarningsRecorder
+) -> None:
+    logits = np.full((4, 2), value, dtype=np.float32)
+    found = classification_metrics(logits, np.array([0, 1, 0, 1]), ["bad", "good"])
+    assert np.isnan(found["ece"])
+    assert not recwarn.list

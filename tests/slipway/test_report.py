@@ -16,6 +16,7 @@ from rich.console import Console
 
 from slipway.artifacts import Artifact, read_artifact, write_artifact
 from slipway.bundle import Variant
+from slipway.cli import _print_frontier
 from slipway.errors import ArtifactError
 from slipway.report import collect, gather, summary_table, write_report
 from slipway.report.evidence import DataSummary, Quality
@@ -23,7 +24,7 @@ from slipway.report.plots import variants
 from slipway.report.plots.training import exponential_average
 from slipway.report.plots.variants import pareto_frontier
 from slipway.tasks.metrics import classification_metrics
-from tests.slipway.fabricated import THREE, make_checkpoint, make_run, make_verdict
+from tests.slipway.fabricated import THREE, make_bundle, make_checkpoint, make_run, make_verdict
 
 pytestmark = pytest.mark.unit
 
@@ -231,6 +232,51 @@ def test_the_table_fits_80_columns_and_tells_the_whole_story(tmp_path: Path) -> 
     ):
         assert said in text, said
     assert not re.search(r"\x1b|NaN|nan", text)
+
+
+def test_the_name_of_the_served_variant_is_never_cut(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    make_bundle(tmp_path / "bundle", checkpoint, chosen={"name": "c25v-int8-dynamic-e4@ort"})
+    text = printed(summary_table(collect(tmp_path)))
+    assert re.search(r"dense +c25v-int8-dynamic-\s+e4@ort", text)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_larger_and_slower_variant_is_said_to_be_so(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    made = make_bundle(tmp_path / "bundle", checkpoint, chosen={"bytes": 100_000, "speedup": 0.8})
+    assert re.search(r"larger by +1\.1x", printed(summary_table(collect(tmp_path))))
+    page = Outline(page_of(tmp_path, checkpoint, made, None)).text
+    assert "1.2× slower than PyTorch, 1.1× larger" in page
+    assert "1.1× larger than dense, 0.09 MB" in page
+    assert not re.search("0\\.[0-9]× (smaller|faster)|Faster than PyTorch", page)
+
+
+def test_a_variant_of_the_same_size_is_said_to_be_so(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    made = make_bundle(tmp_path / "bundle", checkpoint, chosen={"bytes": 91_500})
+    assert re.search("smaller by +nothing", printed(summary_table(collect(tmp_path))))
+    assert "as large as dense, 0.09 MB" in Outline(page_of(tmp_path, checkpoint, made, None)).text
+
+
+def test_a_speed_that_was_not_measured_is_not_reported(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    made = make_bundle(tmp_path / "bundle", checkpoint, chosen={"latency_ms": {}, "speedup": 1.0})
+    assert "than PyTorch" not in Outline(page_of(tmp_path, checkpoint, made, None)).text
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_no_terminal_is_so_narrow_that_the_frontier_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _print_frontier(make_bundle(tmp_path / "bundle", None, chosen={"name": "c25v-int8-dynamic-e4@ort"}))
+    shown = capsys.readouterr().out
+    assert "\x1b[" in shown, "it was taken for a terminal"
+    assert "…" not in shown
+    assert "c25v-int8-dynamic-e4@ort" in shown
 
 
 def test_a_missed_objective_is_said_in_words(tmp_path: Path) -> None:

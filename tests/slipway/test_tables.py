@@ -28,6 +28,28 @@ def test_every_kind_of_table_holds_the_same_texts(tmp_path: Path, name: str) -> 
     assert read_table(file)["text"].to_pylist() == TEXTS
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.large_string(),
+        pa.string_view(),
+        pa.dictionary(pa.int32(), pa.string()),
+        pa.dictionary(pa.int8(), pa.large_string()),
+    ],
+    ids=str,
+)
+def test_texts_may_be_categories_or_strings_of_any_kind(tmp_path: Path, kind: pa.DataType) -> None:
+    pq.write_table(pa.table({"text": pa.array([*TEXTS, None], pa.large_string()).cast(kind)}), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert table["text"].to_pylist() == [*TEXTS, None]
+    assert pa.types.is_string(table["text"].type) or pa.types.is_large_string(table["text"].type)
+
+
+def test_categories_of_numbers_are_numbers(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"time": pa.array([3, 1, 3]).dictionary_encode()}), tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet")["time"].type == pa.int64()
+
+
 def test_texts_with_line_breaks_stay_whole_however_long_the_table_is(tmp_path: Path) -> None:
     texts = [f"{number}, a film\nof two lines {'x' * 200}" for number in range(10_000)]
     (tmp_path / "t.csv").write_text("text\n" + "".join(f'"{text}"\n' for text in texts), encoding="utf-8")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 import training
@@ -20,6 +21,7 @@ from slipway.errors import TrainingError
 from slipway.recipe import Base, Train, load_recipe
 from tests.tiny_base import write_tiny_base, write_tiny_recipe
 from training.bases import load_base
+from training.finetuning import fine_tune
 from training.optimizer import build_optimizer
 
 pytestmark = pytest.mark.integration
@@ -255,6 +257,72 @@ def test_a_tokenizer_that_takes_no_unknown_words_is_refused(tmp_path: Path) -> N
         load_base(Base(model=f"file:{folder}"), "sequence-classification", ["a", "b"], 32, seed=0)
 
 
+def changed_config(folder: Path, **values: Any) -> None:
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(content | values), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"model_type": "t5"}, "'t5', an encoder with a decoder; allowed are"),
+        ({"model_type": "frobnicate"}, "which transformers .* doesn't know"),
+        ({"model_type": "vit"}, "don't classify texts"),
+        ({"model_type": "gpt2"}, "don't belong together"),
+        ({"num_hidden_layers": 3}, r"16 of the 53 tensors .* the first is bert\.encoder\.layer\.2\."),
+        ({"vocab_size": 500}, r"1 of the 37 tensors .*word_embeddings"),
+        ({"num_attention_heads": 0}, "no model can be built with"),
+        ({"layer_norm_eps": "small"}, "can't answer a text"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "are quantized"),
+    ],
+)
+def test_a_config_that_fits_no_model_or_not_these_weights_is_refused_in_one_line(
+    tmp_path: Path, values: dict[str, Any], said: str
+) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    changed_config(folder, **values)
+    with pytest.raises(TrainingError, match=said) as caught:
+        load_base(Base(model=f"file:{folder}"), "sequence-classification", ["bad", "good"], 32, seed=0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("[]", "a list, not an object"), ("null", "null, not"), ("", "not JSON")]
+)
+def test_a_config_that_is_none_is_refused_in_one_line(tmp_path: Path, content: str, said: str) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    (folder / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(TrainingError, match=said) as caught:
+        load_base(Base(model=f"file:{folder}"), "sequence-classification", ["bad", "good"], 32, seed=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_base_that_lacks_a_tensor_of_its_encoder_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    weights = weights_of(folder)
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match=r"1 of the 37 tensors .*layer\.1\.output\.dense\.weight"):
+        load_base(Base(model=f"file:{folder}"), "sequence-classification", ["bad", "good"], 32, seed=0)
+
+
+def test_a_base_may_lack_a_pooler(tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    weights = {name: weight for name, weight in weights_of(folder).items() if not name.startswith("pooler")}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    load_base(Base(model=f"file:{folder}"), "sequence-classification", ["bad", "good"], 32, seed=0)
+
+
+def test_a_base_that_was_a_regression_learns_classes(tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    changed_config(folder, problem_type="regression")
+    base = load_base(Base(model=f"file:{folder}"), "sequence-classification", ["a", "b", "c"], 32, seed=0)
+    batch = base.tokenizer(["great film", "dull"], return_tensors="pt", padding=True)
+    targets = torch.tensor([0, 2])
+    answers = base.model(**batch, labels=targets)
+    assert torch.equal(answers.loss, torch.nn.functional.cross_entropy(answers.logits, targets))
+
+
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     folder = write_tiny_base(tmp_path / "base")
     weights = weights_of(folder)
@@ -264,13 +332,34 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         load_base(Base(model=f"file:{folder}"), "sequence-classification", ["a", "b"], 32, seed=0)
 
 
-def test_a_model_whose_answers_are_not_finite_is_not_written(tmp_path: Path) -> None:
+def test_a_base_whose_answers_are_not_finite_is_refused_before_it_is_trained(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     recipe = load_recipe(write_tiny_recipe(tmp_path, train="{epochs: 0.5, max_tokens: 32, precision: fp32}"))
     weights = weights_of(tmp_path / "base")
     weights["encoder.layer.1.output.dense.weight"] *= np.float32(1e38)
     save_file(weights, tmp_path / "base" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TrainingError, match=r"answers to test are not finite, before any fine-tuning"):
+        training.train(recipe, tmp_path / "checkpoint")
+    assert not [each for each in recwarn if issubclass(each.category, RuntimeWarning)]
+    assert not (tmp_path / "checkpoint").exists()
+    assert not list(tmp_path.glob(".checkpoint*"))
+
+
+def test_a_model_whose_answers_are_not_finite_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    recipe = load_recipe(write_tiny_recipe(tmp_path, train="{epochs: 0.5, max_tokens: 32, precision: fp32}"))
+
+    def diverge(base: Any, *arguments: Any, **options: Any) -> Any:
+        with torch.no_grad():
+            base.model.bert.encoder.layer[0].output.dense.weight.fill_(torch.nan)
+        return fine_tune(base, *arguments, **options)
+
+    monkeypatch.setattr("training.checkpoints.fine_tune", diverge)
     with pytest.raises(TrainingError, match=r"not finite.*train\.learning_rate"):
         training.train(recipe, tmp_path / "checkpoint")
+    assert not [each for each in recwarn if issubclass(each.category, RuntimeWarning)]
     assert not (tmp_path / "checkpoint").exists()
 
 

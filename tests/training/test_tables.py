@@ -166,6 +166,23 @@ class TestSeparated:
     def test_utf16_is_recognised(self, tmp_path: Path) -> None:
         assert "is UTF-16" in problem(csv_file(tmp_path, "text,label\na,x\n".encode("utf-16")))
 
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (b"PK\x03\x04\x14\x00\x06\x00\x84", "is a ZIP archive, as Excel's .xlsx files are"),
+            (gzip.compress(b"text,label\na,x\n"), "packed with gzip. End its name in .gz"),
+            ("text,label\na,x\n".encode("utf-32"), "is UTF-32"),
+            ("text,label\n好,x\n差,y\n".encode("utf-16-le"), "is UTF-16LE"),
+        ],
+    )
+    def test_what_is_no_text_at_all_is_recognised(self, tmp_path: Path, content: bytes, said: str) -> None:
+        assert said in problem(csv_file(tmp_path, content))
+
+    def test_labels_that_look_the_same_are_refused(self, tmp_path: Path) -> None:
+        said = problem(csv_file(tmp_path, "text,label\na,bad\nb,bad\u200b\nc,good\n"))
+        assert "has the labels 'bad' and 'bad\\u200b', which look the same" in said
+        assert "look the same" in problem(csv_file(tmp_path, "text,label\na,caf\u00e9\nb,cafe\u0301\n"))
+
     def test_a_ragged_row_is_found_by_the_line_it_begins_on(self, tmp_path: Path) -> None:
         said = problem(csv_file(tmp_path, 'text,label\n"a\nb",x\nc,y,z\n'))
         assert "t.csv, line 4: 3 fields, but the header has 2" in said
@@ -230,7 +247,7 @@ class TestJson:
         write_jsonl(tmp_path / "t.jsonl", [{"text": "a", "label": value} for value in values])
         assert read(tmp_path / "t.jsonl").labels == labels
 
-    @pytest.mark.parametrize("value", [None, [], {}, float("nan"), ""])
+    @pytest.mark.parametrize("value", [None, [], {}, float("nan"), "", "a\nb", "\x1b[31m"])
     def test_what_is_no_label(self, tmp_path: Path, value: Any) -> None:
         write_jsonl(tmp_path / "t.jsonl", [{"text": "a", "label": "x"}, {"text": "b", "label": value}])
         assert "line 2: column 'label' (data.label) holds" in problem(tmp_path / "t.jsonl")
@@ -249,6 +266,14 @@ class TestJson:
     @pytest.mark.parametrize("line", ["{", "[" * 100_000, '{"text": "a" "label"}', "5"])
     def test_what_is_no_record(self, tmp_path: Path, line: str) -> None:
         problem(csv_file(tmp_path, '{"text": "a", "label": "x"}\n' + line, "t.jsonl"))
+
+    def test_an_object_over_several_lines_is_told_what_is_allowed(self, tmp_path: Path) -> None:
+        content = json.dumps({"data": [{"text": "a", "label": "x"}]}, indent=1)
+        assert "one object per line, or one array of objects" in problem(csv_file(tmp_path, content, "t.json"))
+
+    def test_a_number_of_thousands_of_digits(self, tmp_path: Path) -> None:
+        said = problem(csv_file(tmp_path, '{"text": "a", "label": ' + "1" * 5000 + "}", "t.jsonl"))
+        assert "line 1: holds a number of thousands of digits" in said
 
 
 class TestParquet:
@@ -269,6 +294,15 @@ class TestParquet:
         table = read(tmp_path / "t.parquet", time="t")
         assert table.labels == ["x", "y"]
         assert table.times == [datetime(2024, 1, day, tzinfo=UTC).timestamp() for day in (1, 2)]
+
+    @pytest.mark.parametrize(
+        "kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.large_string())], ids=str
+    )
+    def test_strings_of_any_kind(self, tmp_path: Path, kind: pa.DataType) -> None:
+        columns = {"text": ["a", "b"], "label": ["x", "y"]}
+        table = pa.table({name: pa.array(values, pa.large_string()).cast(kind) for name, values in columns.items()})
+        pq.write_table(table, tmp_path / "t.parquet")
+        assert read(tmp_path / "t.parquet").labels == ["x", "y"]
 
     def test_a_folder_of_parts(self, tmp_path: Path) -> None:
         for part, label in enumerate("xy"):
