@@ -65,8 +65,8 @@ def envoy(port: int, workers: int, service_ms: float, slo_ms: float) -> Iterator
         [front] = free_ports(1)
         door = FrontDoor(
             model="simulated", host="127.0.0.1", port=front, backends=(Backend("stable", port, port),),
-            health_text="health", max_body_bytes=100_000, max_connections=4096, instances=workers, timeout_s=10.0,
-            admin_socket=directory / "envoy.sock", access_log=directory / "access.log",
+            health_text="health", max_body_bytes=100_000, max_connections=4096, max_queue=256, instances=workers,
+            timeout_s=10.0, admin_socket=directory / "envoy.sock", access_log=directory / "access.log",
             limits=Limits(slo_ms=slo_ms), service_ms=service_ms,
         )  # fmt: skip
         config = write_configuration(door, directory)

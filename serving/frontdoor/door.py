@@ -104,6 +104,8 @@ class FrontDoor:
     """A text that the model can classify."""
     max_body_bytes: int
     max_connections: int
+    max_queue: int
+    """Requests that may wait for an instance."""
     instances: int
     """Copies of the model in each backend."""
     timeout_s: float

@@ -36,7 +36,6 @@ FILTER, FILTER_TYPE = "overload", "extensions.filters.http.adaptive_concurrency.
 DEFAULT_SLO_MS = 100.0
 
 _SERVICE_TIMES_IN_DEFAULT_SLO = 20
-_IN_FLIGHT_PER_INSTANCE = 256
 _LEAST_PER_INSTANCE = 2
 _FLOOR = 1 / 4
 _TARGET = 0.5
@@ -48,7 +47,7 @@ _PROBES = 6
 
 def most_in_flight(door: FrontDoor) -> int:
     """The ceiling, for all instances together."""
-    return door.limits.max_in_flight or _IN_FLIGHT_PER_INSTANCE * door.instances
+    return door.limits.max_in_flight or door.instances + door.max_queue
 
 
 def bounds(door: FrontDoor) -> tuple[int, int]:

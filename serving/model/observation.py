@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Refusal = Literal["bad_text", "too_long", "bad_parameter", "deadline", "internal"]
+Refusal = Literal["bad_text", "too_long", "bad_parameter", "deadline", "cancelled", "internal"]
 """Why a request got no inference or no answer."""
 
 

@@ -10,6 +10,7 @@ _CODES: dict[Refusal, str] = {
     "bad_parameter": "INVALID_ARG",
     # Triton has no status of its own for a deadline; whoever set it has stopped waiting.
     "deadline": "UNAVAILABLE",
+    "cancelled": "CANCELLED",
     "internal": "INTERNAL",
 }
 

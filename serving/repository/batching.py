@@ -1,4 +1,4 @@
-"""Triton's dynamic batcher: what it hands over together, and how long its queue may grow.
+"""Triton's dynamic batcher: what it hands over together.
 
 Requests that wait anyway are handed over together, if the model's answers don't depend on what is in the batch and
 unless the export measured that batches gain nothing. With 32 callers the model processes spent 18 % less time on the
@@ -9,11 +9,15 @@ The price is the first answer's, which waits for the last, and it is higher on a
 computes for 40 ms at a stretch is preempted where one that computes for 5 ms is not. Beside ten busy processes the same
 fp32 model answered fewer requests/s in batches (125) than one by one (216), in spite of the work that they saved.
 
-Otherwise requests are handed over one by one. The batcher stays, because Triton's queue limits come with it. In an
-ensemble, whose purpose it is, the encoder always batches: only requests of one shape meet.
+Otherwise requests are handed over one by one. The batcher stays, because it drops what was cancelled while it waited.
+In an ensemble, whose purpose it is, the encoder always batches: only requests of one shape meet.
 
-The queue is bounded in length and in time. What is too much is refused at once, with UNAVAILABLE, which may be tried
-again; what has waited longer than anybody waits for it is dropped before it costs anything.
+Declined: Triton's queue policy (`max_queue_size`, `default_timeout_microseconds`, `allow_timeout_override`). With any
+of them the batcher prepares no request before an instance is idle, and nobody wakes it when one becomes so: a request
+that came while all were busy waits for the next one, or half a second (`DynamicBatchScheduler::Enqueue`, in Triton
+2.51 as in the newest source). Of bursts of up to six callers 4 in 1,000 requests did, of one caller at one instance 13,
+and on one core every third; without a policy none (`benchmarks/serving/queue_policy.py`). So the front door bounds what
+waits (`serving.frontdoor.overload`), and the model drops what nobody waits for any more (`serving.model.incoming`).
 """
 
 import json
@@ -32,19 +36,12 @@ _UNMEASURED = (8, 16, 32, 64)
 
 def dynamic_batching(schema: Any, spec: RepositorySpec, target: TargetName) -> Any:
     """The `dynamic_batching` of a step."""
-    policy = schema.ModelQueuePolicy(
-        timeout_action=schema.ModelQueuePolicy.REJECT,
-        default_timeout_microseconds=round(spec.timeout_s * 1e6),
-        allow_timeout_override=True,
-        max_queue_size=spec.max_queue,
-    )
     sizes = spec.preferred_sizes[target]
     if spec.layout == "ensemble":
         sizes = [size for size in sizes if size > 1]
     return schema.ModelDynamicBatching(
         preferred_batch_size=sizes,
         max_queue_delay_microseconds=0 if sizes == _SINGLE else spec.queue_delay_us,
-        default_queue_policy=policy,
     )
 
 

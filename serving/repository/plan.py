@@ -37,7 +37,7 @@ class RepositorySpec(BaseModel):
     """What `repository.json` holds."""
 
     model_config = ConfigDict(extra="forbid")
-    schema_version: int = 2
+    schema_version: int = 3
     model: str
     layout: Literal["fused", "ensemble"]
     target: TargetName
@@ -51,9 +51,7 @@ class RepositorySpec(BaseModel):
     window_stride: int
     max_windows: int
     max_batch_tokens: int
-    max_queue: int
     queue_delay_us: int
-    timeout_s: float
     preferred_sizes: dict[TargetName, list[int]]
     """Requests that are handed over together, by target: `[1]` one at a time, `[]` any number."""
     gpu: Gpu
@@ -106,9 +104,7 @@ def plan(bundle: Bundle, section: Serve, preferred_sizes: dict[TargetName, list[
         window_stride=section.window_stride,
         max_windows=section.max_windows,
         max_batch_tokens=section.max_batch_tokens,
-        max_queue=section.max_queue,
         queue_delay_us=section.queue_delay_us,
-        timeout_s=section.timeout_s,
         preferred_sizes=preferred_sizes,
         gpu=section.gpu,
     )

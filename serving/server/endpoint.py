@@ -247,6 +247,7 @@ def _plan(repository: Repository, section: Serve, host: str, installation: Insta
         port=section.port,
         max_body_bytes=section.max_body_bytes,
         max_connections=section.max_connections,
+        max_queue=section.max_queue,
         timeout_s=section.timeout_s,
         grace_s=section.grace_s,
         # Envoy answers some ten thousand requests/s on a thread; the models need the cores.

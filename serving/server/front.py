@@ -234,6 +234,7 @@ class Front:
             health_text=plan.probes[0],
             max_body_bytes=plan.max_body_bytes,
             max_connections=plan.max_connections,
+            max_queue=plan.max_queue,
             instances=main.instances,
             timeout_s=plan.timeout_s,
             admin_socket=self._runtime.admin_socket,

@@ -34,6 +34,7 @@ class Plan:
     port: int
     max_body_bytes: int
     max_connections: int
+    max_queue: int
     timeout_s: float
     grace_s: float
     """How long what was accepted may take to be answered when the endpoint ends."""

@@ -77,7 +77,8 @@ class Limits(Section):
     """Latency that 99 % of the requests that are let in shall stay under, however many come; by default 100 ms or 20
     times the model's own time, whichever is longer. It sets how many requests may be in flight."""
     max_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Requests that may run or wait at most, whatever their latency; by default 256 for each instance."""
+    """Requests that may run or wait at most, whatever their latency; by default one for each instance
+    and `max_queue`."""
     rate: _Rate | None = None
     """Requests/s of all callers together."""
     burst: Annotated[int, Field(ge=1)] | None = None

@@ -45,7 +45,7 @@ class Serve(Section):
     max_batch_tokens: Annotated[int, Field(ge=1, le=1_048_576)] = 4096
     """Texts × tokens of the longest, of one call of the engine; one text may be longer."""
     max_queue: Annotated[int, Field(ge=1, le=65536)] = 256
-    """Requests that may wait in Triton; more are refused with 503."""
+    """Requests that may wait for an instance; more are refused with 503."""
     queue_delay_us: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """How long Triton holds a request back for others to join its batch; paid in each step."""
     gpu: Gpu = Gpu()

@@ -33,6 +33,8 @@ class FakeRequest:
     named: str = ""
     context: str | None = None
     """Of Triton's own span, where it traces."""
+    timeout_us: int = 0
+    cancelled: bool = False
 
     @classmethod
     def of(cls, *texts: str | bytes, outputs: Sequence[str] = (), **params: Any) -> "FakeRequest":
@@ -49,6 +51,12 @@ class FakeRequest:
 
     def request_id(self) -> str:
         return self.named
+
+    def timeout(self) -> int:
+        return self.timeout_us
+
+    def is_cancelled(self) -> bool:
+        return self.cancelled
 
     def trace(self) -> "FakeTrace":
         return FakeTrace(self.context)
@@ -70,6 +78,7 @@ class FakeError:
     INVALID_ARG = "INVALID_ARG"
     INTERNAL = "INTERNAL"
     UNAVAILABLE = "UNAVAILABLE"
+    CANCELLED = "CANCELLED"
 
 
 @dataclass

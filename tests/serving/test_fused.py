@@ -136,6 +136,32 @@ def test_a_request_whose_deadline_has_passed_costs_no_inference(model: TritonPyt
     assert call.tokens == 3
 
 
+def test_the_earlier_deadline_counts(model: TritonPythonModel, observed: Recorder) -> None:
+    now = time.time()
+    asked = {"x-slipway-arrived": str(now - 1), "x-slipway-deadline": str(now + 60)}
+    short, long = FakeRequest.of("good", **asked), FakeRequest.of("good", **asked)
+    short.timeout_us, long.timeout_us = 500_000, 500_000_000
+    first, second = model.execute([short, long])
+    assert first.error.code == FakeError.UNAVAILABLE
+    assert second.error is None
+    [call] = observed.calls
+    assert [kind for _, kind in call.refused] == ["deadline"]
+    assert call.answered[0].request.deadline_s == pytest.approx(now + 60)
+
+
+def test_a_call_that_was_cancelled_while_it_waited_costs_no_inference(
+    model: TritonPythonModel, observed: Recorder
+) -> None:
+    waited = FakeRequest.of("good", **{"x-slipway-arrived": str(time.time() - 1)})
+    unknown = FakeRequest.of("good")
+    waited.cancelled = unknown.cancelled = True
+    first, second, third = model.execute([waited, unknown, FakeRequest.of("good")])
+    assert first.error.code == second.error.code == FakeError.CANCELLED
+    assert third.error is None
+    assert [kind for _, kind in observed.calls[0].refused] == ["cancelled", "cancelled"]
+    assert observed.calls[0].tokens == 3
+
+
 @pytest.mark.parametrize("value", ["", "soon", "nan", "-1", "inf", None])
 def test_a_header_that_is_no_moment_is_unknown(model: TritonPythonModel, observed: Recorder, value: Any) -> None:
     [response] = model.execute([FakeRequest.of("good", **{"x-slipway-deadline": value, "x-slipway-arrived": value})])

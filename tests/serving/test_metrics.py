@@ -63,7 +63,7 @@ def test_every_series_is_there_before_the_first_request() -> None:
     assert {dict(labels)["label"] for name, labels in triton.values if name == "slipway_predictions_total"} == set(
         LABELS
     )
-    for reason in ("bad_text", "too_long", "bad_parameter", "deadline", "internal"):
+    for reason in ("bad_text", "too_long", "bad_parameter", "deadline", "cancelled", "internal"):
         assert triton.value("slipway_refused_total", reason=reason) == 0
     assert triton.value("slipway_queue_seconds_bucket", le="+Inf") == 0
     assert all(dict(labels).items() >= {"model": "tiny", "version": "1"}.items() for _, labels in triton.values)

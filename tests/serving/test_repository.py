@@ -61,13 +61,13 @@ def test_every_configuration_parses_for_every_target(both: Bundle, tmp_path: Pat
         assert parsed.name == file.relative_to(path / "models").parts[0]
 
 
-def test_the_queue_is_bounded_in_length_and_time(bundle: Bundle, tmp_path: Path) -> None:
-    config = config_of(serving.write_repository(bundle, tmp_path / "out", Serve(max_queue=7, timeout_s=1.5)).path)
-    policy = config.dynamic_batching.default_queue_policy
-    assert policy.max_queue_size == 7
-    assert policy.default_timeout_microseconds == 1_500_000
-    assert policy.timeout_action == schema.ModelQueuePolicy.REJECT
-    assert config.dynamic_batching.max_queue_delay_microseconds == 0
+def test_no_policy_of_the_queue_keeps_the_batcher_asleep(bundle: Bundle, tmp_path: Path) -> None:
+    for layout in ("fused", "ensemble"):
+        section = Serve(layout=layout, max_queue=7, timeout_s=1.5)
+        path = serving.write_repository(bundle, tmp_path / layout, section).path
+        configs = [read_config(file) for file in path.rglob("*.pbtxt")]
+        assert not [config.name for config in configs if config.dynamic_batching.HasField("default_queue_policy")]
+        assert config_of(path).dynamic_batching.max_queue_delay_microseconds == 0
 
 
 def test_a_model_whose_answers_depend_on_its_batch_gets_single_requests(variant: Bundle, tmp_path: Path) -> None:

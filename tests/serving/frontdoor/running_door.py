@@ -103,6 +103,7 @@ def front_door(directory: Path, *backends: Backend, **settings: Any) -> FrontDoo
         "health_text": HEALTH_TEXT,
         "max_body_bytes": 100_000,
         "max_connections": 500,
+        "max_queue": 256,
         "instances": 2,
         "timeout_s": 10.0,
         "admin_socket": directory / "envoy.sock",

@@ -50,10 +50,19 @@ def ask_at_once(ask: Callable[[], Any], requests: int) -> list[Any]:
 # Requests in flight
 
 
-@pytest.mark.parametrize("protocols", [("http",), ("grpc",), ("http", "grpc")])
-def test_what_is_in_flight_is_bounded_for_both_protocols_together(protocols: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("protocols", "settings"),
+    [
+        (("http",), {"limits": Limits(max_in_flight=8)}),
+        (("grpc",), {"instances": 3, "max_queue": 5}),
+        (("http", "grpc"), {"limits": Limits(max_in_flight=8), "max_queue": 2}),
+    ],
+)
+def test_what_is_in_flight_is_bounded_for_both_protocols_together(
+    protocols: tuple[str, ...], settings: dict[str, Any]
+) -> None:
     bound = 8
-    with FakeTriton() as triton, running(triton.backend(), limits=Limits(max_in_flight=bound)) as door:
+    with FakeTriton() as triton, running(triton.backend(), **settings) as door:
 
         def ask_http() -> str:
             with door.client() as client:
@@ -92,7 +101,8 @@ def test_the_bound_follows_from_the_objective_and_the_models_own_time(tmp_path: 
     assert bounds(quick) == (30, 120), "60 ms × 2 instances ÷ 1 ms, and a quarter of it"
     assert bounds(slow) == (4, 6), "one that runs and one that waits for each instance"
     unknown = dataclasses.replace(quick, service_ms=None)
-    assert bounds(unknown) == (512, 512), "256 for each instance, until the time is measured"
+    assert bounds(unknown) == (258, 258), "what runs and what may wait, until the time is measured"
+    assert bounds(dataclasses.replace(quick, max_queue=40)) == (30, 42)
     capped = dataclasses.replace(quick, limits=Limits(slo_ms=60, max_in_flight=30))
     assert bounds(capped) == (30, 30)
 
