@@ -76,8 +76,8 @@ class Key:
 
     @property
     def expires_at(self) -> int:
-        """Unix seconds; 0: never."""
-        return _seconds_of(self.id, self.expires) if self.expires else 0
+        """Unix seconds; 0: never. A time at or before their beginning is past, and must not read as never."""
+        return max(1, _seconds_of(self.id, self.expires)) if self.expires else 0
 
     def grants(self, scope: str, model: str) -> bool:
         """Whether it may do `scope` ("predict" or "admin") with `model`."""

@@ -207,6 +207,22 @@ def test_a_key_past_its_time_is_a_401(guarded: Guarded) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("expires", ["1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z"])
+def test_a_time_before_all_counting_is_past_and_not_never(guarded: Guarded, expires: str) -> None:
+    good = guarded.file.read_text()
+    rows = json.loads(good)["keys"]
+    try:
+        guarded.file.write_text(json.dumps({"keys": [{**row, "expires": expires} for row in rows]}))
+        guarded.door.write()
+        headers = {"x-api-key": guarded.keys["predictor"]}
+        assert eventually(lambda: guarded.ask(headers).text == '{"error":"the API key has expired"}\n')
+    finally:
+        guarded.file.write_text(good)
+        guarded.door.write()
+    assert eventually(lambda: guarded.ask(headers).status_code == 200)
+
+
+@pytest.mark.integration
 def test_a_key_for_another_model_is_a_403_that_names_the_scope(guarded: Guarded) -> None:
     headers = {"x-api-key": guarded.keys["elsewhere"]}
     answer = guarded.ask(headers)
