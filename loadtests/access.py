@@ -75,9 +75,10 @@ def _secret(credentials: Credentials) -> str:
             ) from None
     file = Path(credentials.file or "")
     try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadTestError(f"loadtest.credentials: {file} can't be read: {error}.") from error
+        # What isn't UTF-8 isn't ASCII, either, and is refused as such.
+        return file.read_text(encoding="utf-8-sig", errors="replace").strip()
+    except OSError as error:
+        raise LoadTestError(f"loadtest.credentials: {file} can't be read: {error.strerror}.") from error
 
 
 def _file(path: str | None) -> Path | None:

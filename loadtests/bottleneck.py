@@ -26,13 +26,21 @@ def bottleneck_of(probes: list[Probe], unloaded_ms: float, *, limited_by_client:
     lowest = min((probe for probe in probes if probe.answer != "invalid"), key=lambda probe: probe.rate)
     at = f"At {over.rate:.4g} requests/s"
     full = _cores(over)
-    if full is not None and full >= _FULL:
-        return Bottleneck(what="compute", reason=f"{at} no core was idle: {_use(over)}.{_waiting(over)}")
-    if over.work is not None:
-        return _by_triton(over, lowest, at)
+    if not over.achieved_rate:
+        found = Bottleneck(what="unknown", reason=f"{at} not one request was answered rightly: {over.reason}")
+    elif full is not None and full >= _FULL:
+        found = Bottleneck(what="compute", reason=f"{at} no core was idle: {_use(over)}.{_waiting(over)}")
+    elif over.work is not None:
+        found = _by_triton(over, lowest, at)
+    else:
+        found = _from_outside(over, unloaded_ms, at)
+    return found
+
+
+def _from_outside(over: Probe, unloaded_ms: float, at: str) -> Bottleneck:
     waited = over.latency.mean - unloaded_ms
     grown = f"{at} a request took {over.latency.mean:.1f} ms in the mean, {unloaded_ms:.1f} ms alone"
-    if full is not None and waited > _HIGH_SHARE * over.latency.mean:
+    if over.usage is not None and waited > _HIGH_SHARE * over.latency.mean:
         return Bottleneck(
             what="queue", reason=f"{grown}, and cores were idle ({_use(over)}): requests wait for an instance."
         )

@@ -28,6 +28,7 @@ from loadtests.texts import load_texts
 from slipway.artifacts import Artifact, inputs_digest, read_artifact, sha256_file, write_artifact
 from slipway.bundle import Bundle
 from slipway.capacity import CAPACITY, PROBES, Answer, Capacity, Interval, Probe
+from slipway.errors import LoadTestError
 from slipway.progress import say
 from slipway.recipe import LoadTest
 from slipway.timeline import TIMELINE, Timeline
@@ -54,7 +55,7 @@ def find_capacity(
 ) -> Artifact:
     """Find the highest rate at which the endpoint at `address` meets `section.slo`; write a capacity artifact to `out`.
 
-    Raises `LoadTestError` as `run` does. Then nothing is written.
+    Raises `LoadTestError` as `run` does, and if the endpoint stops answering for good. Then nothing is written.
     """
     numeric = resolve(address, allow_remote=allow_remote)
     assets = {"address": address} | ({"texts": sha256_file(texts)} if texts else {})
@@ -93,6 +94,7 @@ def find_capacity(
             probes.append(prober.probe(rate, len(probes)))
             search.tell(rate, probes[-1].answer)
             say(f"  {rate:8.1f} requests/s  {probes[-1].answer:8}{_found(search.interval())}")
+        prober.require_answers()
         capacity = _conclude(search, probes, unloaded, section, prober, time.monotonic() - begun_s)
         draft.write_json(CAPACITY, capacity.model_dump(mode="json"))
         write_page(draft.path, lambda: capacity_page(bundle.spec.name, capacity))
@@ -129,7 +131,7 @@ class _Prober:
         """Drain, then offer `rate`."""
         begun_s = time.monotonic()
         load = self._load(rate, number)
-        if not self.idle.drain(self.unloaded):
+        if not self._drain():
             say("  the endpoint was not idle within a minute after the last probe; the next may start with a queue")
         artifact = self.drive(load, self.folder / f"{number:03}")
         self._overhead_s = time.monotonic() - begun_s - load.warmup_s - load.duration_s
@@ -154,6 +156,22 @@ class _Prober:
             usage=timeline.usage,
             work=timeline.work,
         )
+
+    def require_answers(self) -> None:
+        """Raise `LoadTestError` if the endpoint was gone after the last probe, which then says nothing of its rate."""
+        if self.last is not None and self.last.failed:
+            self._drain()
+
+    def _drain(self) -> bool:
+        try:
+            return self.idle.drain(self.unloaded)
+        except LoadTestError as error:
+            if self.last is None:
+                raise
+            raise LoadTestError(
+                f"{error} The last load was {self.last.offered_rate:.4g} requests/s; whether it broke down under it or "
+                "for another reason, its own log may say. No capacity can be told."
+            ) from error
 
     def _load(self, rate: float, number: int) -> LoadTest:
         wanted = self.section.capacity

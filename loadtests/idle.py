@@ -57,24 +57,35 @@ class Idle:
             times = self._with_client(ask)
         except (RequestError, TimeoutError) as error:
             raise LoadTestError(
-                f"The endpoint at {self._address} does not answer one request at a time: {error}"
+                f"The endpoint at {self._address} does not answer one request at a time: {_why(error)}."
             ) from error
         return Unloaded(float(np.median(times)), float(np.mean(times)))
 
     def drain(self, unloaded: Unloaded) -> bool:
-        """Wait until it answers as if it were idle; False if it hasn't within a minute."""
+        """Wait until it answers as if it were idle; False if it hasn't within a minute.
+
+        Raises `LoadTestError` if it has not answered once by then.
+        """
         calm_ms = 2 * unloaded.median_ms + 5
 
         async def wait(client: Client) -> bool:
             deadline = time.monotonic() + _DRAIN_S
             fast = 0
+            why: RequestError | TimeoutError | None = None
+            answered = False
             while fast < _IN_A_ROW:
                 if time.monotonic() > deadline:
+                    if why is not None and not answered:
+                        raise LoadTestError(
+                            f"The endpoint at {self._address} does not answer any more, for {_DRAIN_S:g} s: "
+                            f"{_why(why)}."
+                        ) from why
                     return False
                 try:
                     fast = fast + 1 if await _time_of(client, self._texts.sent[0]) <= calm_ms else 0
-                except (RequestError, TimeoutError):
-                    fast = 0
+                    answered = True
+                except (RequestError, TimeoutError) as error:
+                    fast, why = 0, error
                 await asyncio.sleep(_PAUSE_S)
             return True
 
@@ -89,6 +100,12 @@ class Idle:
                 await client.close()
 
         return asyncio.run(run())
+
+
+def _why(error: RequestError | TimeoutError) -> str:
+    if isinstance(error, TimeoutError):
+        return f"one request has had no answer for {_DRAIN_S:g} s"
+    return str(error).removesuffix(".")
 
 
 async def _time_of(client: Client, text: str) -> float:

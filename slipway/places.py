@@ -1,11 +1,13 @@
-"""Places on disk: may one be written to, and folders that are there whole or not at all.
+"""Places on disk: may one be written to, and folders and files that are there whole or not at all.
 
 What is made is written to a temporary sibling and renamed, so a crash, a full disk or Ctrl-C leaves either the old one
-or none, and the folders that were made around it go again if nothing came of it.
+or none, and the folders that were made around it go again if nothing came of it. A sibling has the number of its
+process in its name: what a killed one left, the next that writes to the same place removes.
 """
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -56,6 +58,22 @@ def replacing(path: Path) -> Iterator[Path]:
             _swap_in(scratch, path)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """The same for a file: what was written to the sibling takes its place if the block comes to its end."""
+    path = path.absolute()
+    scratch = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    with folder_for(path):
+        _remove_abandoned(path)
+        try:
+            yield scratch
+            with scratch.open("rb") as stream:
+                os.fsync(stream.fileno())
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -111,12 +129,14 @@ def _swap_in(scratch: Path, path: Path) -> None:
 
 def _remove_abandoned(path: Path) -> None:
     """Clear what a killed writer of the same artifact left, and put back an old one that it had set aside."""
-    for leftover in path.parent.glob(f".{path.name}.*-*"):
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*-*"):
         stem, _, rest = leftover.name.removeprefix(f".{path.name}.").partition("-")
         pid = rest.partition("-")[0]
         if stem not in ("tmp", "old") or not pid.isdigit() or Path(f"/proc/{pid}").exists():
             continue
         if stem == "old" and not path.exists():
             leftover.rename(path)
+        elif leftover.is_file():
+            leftover.unlink(missing_ok=True)
         else:
             shutil.rmtree(leftover, ignore_errors=True)

@@ -112,8 +112,9 @@ class AsyncClient(Caller["AsyncGrpcConnection | AsyncHttpConnection"]):
         return cast("T", frame.with_answers([answer async for answer in answers]))
 
     async def close(self) -> None:
-        """Close the connections; calls under way fail."""
-        await self._connection.close()
+        """Close the connections; calls under way fail. In a forked process nothing is done."""
+        if not self._is_forked:
+            await self._connection.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,5 +1,6 @@
 """What both clients are made with, and the headers of an attempt."""
 
+import os
 import re
 import secrets
 from abc import ABC, abstractmethod
@@ -49,13 +50,24 @@ class Caller(ABC, Generic[Connection]):
         self._credentials = Credentials(api_key, token)
         self._retries = retries or Retries()
         self._outputs: Outputs | None = None
+        self._process = os.getpid()
         self._connection = self._connect(address, protocol, tls, keep_alive or KeepAlive())
 
     @abstractmethod
     def _connect(self, address: str, protocol: Protocol, tls: Tls | None, keep_alive: KeepAlive) -> Connection:
         """The connection that calls go through."""
 
+    @property
+    def _is_forked(self) -> bool:
+        """Whether this is a copy, and the connections are another process's, which goes on with them."""
+        return os.getpid() != self._process
+
     def _deadline(self, timeout_s: float | None) -> Deadline:
+        """Of a call that begins now; raises `RuntimeError` in a forked process."""
+        if self._is_forked:
+            raise RuntimeError(
+                "the client was made before os.fork, and its connections are that process's; make one in this one"
+            )
         return Deadline(self._timeout_s if timeout_s is None else timeout_s)
 
     def _headers(self, request_id: str, seconds: float) -> dict[str, str]:

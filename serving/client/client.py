@@ -24,7 +24,7 @@ class Client(Caller["GrpcConnection | HttpConnection"]):
     """Classifies texts through the endpoint at `address` (`host:port`); both protocols share the port.
 
     One client serves any number of threads, keeps its connections open and is cheap to use and dear to make: keep it.
-    After `os.fork` (multiprocessing, prefork servers) the child makes its own.
+    After `os.fork` (multiprocessing, prefork servers) the child makes its own; a call there is a `RuntimeError`.
 
     `timeout_s` is the time for a whole call, attempts and waits included; the server is told what is left of it.
     `token` may be a function that gives the current one (see `serving.client.connecting`). Failures are a `CallError`
@@ -125,8 +125,9 @@ class Client(Caller["GrpcConnection | HttpConnection"]):
         return cast("T", frame.with_answers(list(answers)))
 
     def close(self) -> None:
-        """Close the connections; calls under way fail."""
-        self._connection.close()
+        """Close the connections; calls under way fail. In a forked process nothing is done."""
+        if not self._is_forked:
+            self._connection.close()
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,6 @@ import contextlib
 import csv
 import gzip
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
@@ -31,7 +30,7 @@ from serving.client.tables import (
     text_values,
 )
 from slipway.errors import DataError
-from slipway.places import folder_for
+from slipway.places import replacing_file
 
 CHUNK_ROWS = 4096
 
@@ -87,7 +86,7 @@ def score_file(
     """
     read, chosen = _READERS[_format_of(source)], _format_of(out)
     total = answered = 0
-    with _replacing(out) as scratch, contextlib.ExitStack() as stack:
+    with replacing_file(out) as scratch, contextlib.ExitStack() as stack:
         writer: Writer | None = None
         for chunk in read(source):
             require_text_column(list(chunk.names), text, prefix)
@@ -288,21 +287,6 @@ def _writer(chosen: str, out: Path, scratch: Path) -> Writer:
         (gzip.open if packed else open)(scratch, "wt", encoding="utf-8", newline=""),
     )
     return _JsonlWriter(stream) if chosen == "jsonl" else _SeparatedWriter(stream, _DELIMITERS[chosen])
-
-
-@contextlib.contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A file beside `out` that takes its place if the block comes to its end, and goes away if not."""
-    out = out.absolute()
-    scratch = out.with_name(f".{out.name}.tmp-{os.getpid()}")
-    with folder_for(out):
-        try:
-            yield scratch
-            with scratch.open("rb") as stream:
-                os.fsync(stream.fileno())
-            scratch.replace(out)
-        finally:
-            scratch.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

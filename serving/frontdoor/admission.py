@@ -72,8 +72,11 @@ def token_filter(auth: Auth, jwks: str) -> Json:
         "require_expiration": True,
         # As far as `admission.lua`, which removes it.
         "forward": True,
-        # Without it, a query parameter would be taken as well.
-        "from_headers": [{"name": "Authorization", "value_prefix": "Bearer "}],
+        # Without it, a query parameter would be taken as well. A scheme is written in any case (RFC 9110, 11.1), a
+        # prefix is not.
+        "from_headers": [
+            {"name": "Authorization", "value_prefix": scheme} for scheme in ("Bearer ", "bearer ", "BEARER ")
+        ],
         "payload_in_metadata": "claims",
         "failed_status_in_metadata": "failure",
     }

@@ -8,6 +8,7 @@ It has no key in it. A key is shown once, when it is made: `slw_` and 160 random
 """
 
 import base64
+import codecs
 import contextlib
 import datetime
 import hashlib
@@ -17,8 +18,9 @@ import re
 import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from serving.frontdoor.door import FrontDoor
 from slipway.errors import ServingError
@@ -26,6 +28,7 @@ from slipway.errors import ServingError
 PREFIX = "slw_"
 
 _RANDOM_BYTES = 20
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SCOPE = re.compile(r"(predict|admin):([A-Za-z][A-Za-z0-9_-]{0,62}|\*)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -73,8 +76,8 @@ class Key:
 
     @property
     def expires_at(self) -> int:
-        """Unix seconds; 0: never."""
-        return _seconds_of(self.id, self.expires) if self.expires else 0
+        """Unix seconds; 0: never. A time at or before their beginning is past, and must not read as never."""
+        return max(1, _seconds_of(self.id, self.expires)) if self.expires else 0
 
     def grants(self, scope: str, model: str) -> bool:
         """Whether it may do `scope` ("predict" or "admin") with `model`."""
@@ -113,19 +116,62 @@ def revoke_key(file: Path, key_id: str) -> None:
 
 
 def read_keys(file: Path) -> tuple[Key, ...]:
-    """The keys of `file`; raises `ServingError` if it can't be read or has the same id or key twice."""
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8"))["keys"]
-        keys = tuple(Key(**{**row, "scopes": tuple(row["scopes"])}) for row in rows)
-    except OSError as error:
-        raise ServingError(f"the keys can't be read: {file}: {error.strerror}; make one: slipway keys new.") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ServingError(f"{file} is not a file of keys as `slipway keys new` writes it: {error}.") from error
+    """The keys of `file`; raises `ServingError` if it can't be read or has the same id or key twice.
+
+    None at all is a door that is closed to everybody, and what is left when the last key was revoked.
+    """
+    rows = _rows_of(file, "a file of keys as `slipway keys new` writes it", "the keys", "; make one: slipway keys new")
+    keys = tuple(_key_of(file, place, row) for place, row in enumerate(rows, start=1))
     for name in ("id", "sha256"):
         values = [getattr(key, name) for key in keys]
         if len(set(values)) != len(values):
             raise ServingError(f"{file} has the same {name} twice.")
     return keys
+
+
+def _key_of(file: Path, place: int, row: object) -> Key:
+    """The key that `row` describes, the `place`th of `file`."""
+    names = {field.name: field.default is MISSING for field in fields(Key)}
+    if not isinstance(row, dict):
+        wrong = "is no object"
+    elif lacking := [name for name, needed in names.items() if needed and name not in row]:
+        wrong = f"has no {lacking[0]!r}"
+    elif unknown := [name for name in row if name not in names]:
+        wrong = f"has {unknown[0]!r}, which means nothing"
+    elif not isinstance(row["scopes"], list) or not all(isinstance(scope, str) for scope in row["scopes"]):
+        wrong = "has scopes that are no list of texts"
+    elif other := [name for name in names if name != "scopes" and not isinstance(row.get(name) or "", str)]:
+        wrong = f"has another {other[0]} than a text"
+    else:
+        return Key(**{**row, "scopes": tuple(row["scopes"])})
+    raise ServingError(f"{file} is not a file of keys as `slipway keys new` writes it: key {place} {wrong}.")
+
+
+def _rows_of(file: Path, what: str, short: str, hint: str = "") -> list[Any]:
+    """The list `keys` of the JSON in `file`; raises `ServingError` in one line if it isn't `what` it should be."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ServingError(f"{short} can't be read: {file}: {error.strerror}{hint}.") from error
+    if content.startswith(_UTF_16) or b"\0" in content:
+        raise ServingError(f"{file} is not UTF-8, but looks like UTF-16; save it as UTF-8.")
+    try:
+        found = json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ServingError(
+            f"{file} is not UTF-8: line {line} has the byte 0x{content[error.start]:02x}; save it as UTF-8."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        wrong = f"line {error.lineno} is not JSON" if isinstance(error, json.JSONDecodeError) else "it is not JSON"
+        raise ServingError(f"{file} is not {what}: {wrong}.") from error
+    rows = found.get("keys") if isinstance(found, dict) else None
+    # Whoever empties it by hand may leave either.
+    if rows == {}:
+        rows = []
+    if not isinstance(rows, list):
+        raise ServingError(f'{file} is not {what}: there is no list "keys" in it.')
+    return rows
 
 
 def read_jwks(file: Path) -> str:
@@ -134,13 +180,10 @@ def read_jwks(file: Path) -> str:
     Others (for encryption, of kinds that Envoy doesn't know) are left out, as RFC 7517 has it; of a set with none that
     it can use, Envoy takes nothing and answers 500. Raises `ServingError` if that is all, or if a key must stay secret.
     """
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))["keys"]
-        kinds = [key["kty"] for key in found]
-    except OSError as error:
-        raise ServingError(f"the JWKS can't be read: {file}: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ServingError(f"{file} is not a JSON Web Key Set (RFC 7517): {error}.") from error
+    found = _rows_of(file, "a JSON Web Key Set (RFC 7517)", "the JWKS")
+    if not all(isinstance(key, dict) and "kty" in key for key in found):
+        raise ServingError(f'{file} is not a JSON Web Key Set (RFC 7517): a key in it has no "kty".')
+    kinds = [key["kty"] for key in found]
     if not kinds:
         raise ServingError(f"{file} has no keys, so that no token would be accepted.")
     if "oct" in kinds or any("d" in key for key in found):

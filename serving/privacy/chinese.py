@@ -15,7 +15,7 @@ _AREA = r"(?:10|2\d|[3-9]\d\d)"
 _PLATES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼使领"
 
 CHINESE: tuple[Pattern, ...] = (
-    pattern("ID", r"(?<!\d)[1-8](?:[ \-]{0,2}\d){16}[ \-]{0,2}[\dX](?![0-9A-Za-z])", resident_id),
+    pattern("ID", r"(?<!\d)[1-8](?:[ \-]{0,2}\d){16}[ \-]{0,2}[\dX](?!\d)", resident_id),
     pattern("ID", rf"(?<![\d.])[1-8]\d{{14}}{MONEY_OR_AMOUNT}", resident_shape),
     # Passport, and the passes to and from Hong Kong, Macau and Taiwan.
     pattern("PASSPORT", rf"(?<![0-9A-Za-z])[DEGHMPSC]{SEPARATOR}\d{{4}}{SEPARATOR}\d{{4}}(?![0-9A-Za-z])"),

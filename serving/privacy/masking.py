@@ -6,6 +6,8 @@ recognizers of presidio-analyzer (`presidio`) to it; a detector is anything that
 Names of people and addresses of houses are not found: that takes a language model, not a pattern.
 """
 
+import bisect
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +15,9 @@ from typing import Protocol
 from serving.privacy.chinese import CHINESE
 from serving.privacy.folding import fold
 from serving.privacy.patterns import AFTER_WORD, GENERAL, Pattern
+
+_HASH = re.compile(r"(?<![0-9A-Za-z])(?=\d{0,127}[A-F])[0-9A-F]{32,128}(?![0-9A-Za-z])", re.IGNORECASE | re.ASCII)
+"""From MD5 to SHA-512 in hexadecimal: one in some hundred has digits in it that look like a telephone number."""
 
 
 @dataclass(frozen=True, order=True)
@@ -55,6 +60,8 @@ class Masker:
         """`text` with a tag such as `<PHONE>` in place of each identifier; everything else stays as it is."""
         folded = fold(text)
         found = [one for detector in self.detectors for one in detector.find(folded.text)]
+        if found:
+            found = list(_outside_hashes(folded.text, found))
         if not found:
             return text
         parts, place = [], 0
@@ -63,6 +70,16 @@ class Masker:
             parts += [text[place:start], f"<{merged.tag}>"]
             place = end
         return "".join([*parts, text[place:]])
+
+
+def _outside_hashes(text: str, found: Sequence[Found]) -> Iterator[Found]:
+    """Those of `found` that are no mere part of a hash; one that is a secret as a whole is."""
+    hashes = [match.span() for match in _HASH.finditer(text)]
+    for one in found:
+        within = bisect.bisect_right(hashes, (one.start, len(text))) - 1
+        start, end = hashes[within] if within >= 0 else (0, 0)
+        if one.end > end or (one.start, one.end) == (start, end):
+            yield one
 
 
 def _merge(found: Sequence[Found]) -> Iterator[Found]:

@@ -160,6 +160,8 @@ class Endpoint:
                 return
             if event.kind == "failed":
                 raise ServingError(event.message)
+            if event.kind == "note":
+                say(event.message)
         raise ServingError(self._obituary())
 
     def check(self, protocol: Protocol) -> None:

@@ -94,6 +94,7 @@ class Front:
         self._credentials = read_credentials(self._door(shares))
         self._seen = self._credentials.seen
         self.configure(shares)
+        self._say_if_there_is_no_key(self._credentials)
         self._spawn()
 
     def configure(self, shares: Sequence[Share]) -> None:
@@ -179,6 +180,7 @@ class Front:
             self._tell(f"credentials stay as they were: {error}")
         else:
             self._tell("credentials were read again")
+            self._say_if_there_is_no_key(self._credentials)
 
     def rotate_access_log(self) -> None:
         """Begin another file when this one is large; one older file is kept."""
@@ -194,6 +196,12 @@ class Front:
         if self._process is not None:
             self._process.end(_FLUSH_S)
             self._process = None
+
+    def _say_if_there_is_no_key(self, credentials: Credentials) -> None:
+        """An empty file closes the door; whoever didn't mean it should know why all are refused."""
+        file = (self._plan.auth or {}).get("keys")
+        if file and not credentials.keys:
+            self._tell(f"{file} has no keys: nobody is let in by one")
 
     def _restart(self, what: str) -> None:
         self._budget.spend(lambda: f"{what}. {self.process.last_words()}")

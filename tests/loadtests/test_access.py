@@ -64,3 +64,27 @@ def test_an_address_says_whether_it_is_tls() -> None:
     assert tls_host("grpcs://[::1]:1") == "::1"
     assert tls_host("http://localhost:1") is None
     assert tls_host("localhost:1") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("s3cret".encode("utf-16"), "holds no usable secret: one line of ASCII is expected"),
+        (b"caf\xe9", "holds no usable secret: one line of ASCII is expected"),
+        (None, "can't be read: No such file or directory"),
+    ],
+)
+def test_a_file_that_holds_no_secret_is_refused_in_a_line_of_our_own(
+    tmp_path: Path, content: bytes | None, why: str
+) -> None:
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(LoadTestError) as refused:
+        open_access(section(credentials={"file": str(file)}), None)
+    assert str(refused.value) == f"loadtest.credentials: {file} {why}."
+
+
+def test_a_mark_in_front_of_a_secret_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\xef\xbb\xbfs3cret\r\n")
+    assert open_access(section(credentials={"file": str(tmp_path / "key")}), None).headers == {"x-api-key": "s3cret"}

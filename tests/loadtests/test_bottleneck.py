@@ -86,6 +86,13 @@ def test_strangers_that_had_the_cores_are_told() -> None:
     assert "others 1.30 of 2" in found.reason
 
 
+def test_where_nothing_was_answered_busy_cores_are_nobodys_limit() -> None:
+    silent = probe(200, "missed", cores=(0.1, 1.8), work=(0, 0)).model_copy(update={"achieved_rate": 0.0})
+    found = bottleneck_of([probe(100, "met"), silent], 8, limited_by_client=False)
+    assert found.what == "unknown"
+    assert "not one request was answered rightly: because" in found.reason
+
+
 def test_from_outside_alone_nobody_knows() -> None:
     found = bottleneck_of([probe(100, "met"), probe(200, "missed", mean_ms=90)], 8, limited_by_client=False)
     assert found.what == "unknown"

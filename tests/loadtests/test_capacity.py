@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import loadtests
+from loadtests import idle
 from loadtests.capacity import judge_probe
 from slipway.artifacts import read_artifact
 from slipway.bundle import Bundle
@@ -86,6 +87,26 @@ def test_a_budget_for_no_probe_at_all_is_said_and_judges_nothing(
     outcome = loadtests.outcome_of(artifact)
     assert outcome.exit_code == 3
     assert "time_budget_s" in outcome.reason
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("budget_s", [60.0, 13.0], ids=["between probes", "in the last probe"])
+def test_an_endpoint_that_dies_in_the_search_has_no_capacity_and_no_bottleneck(
+    bundle: Bundle, tmp_path: Path, write_texts: WriteTexts, monkeypatch: pytest.MonkeyPatch, budget_s: float
+) -> None:
+    monkeypatch.setattr(idle, "_DRAIN_S", 1.0)
+    wanted = {"probe_s": 2.0, "warmup_s": 0.5, "min_requests": 200, "time_budget_s": budget_s}
+    load = LoadTest.model_validate(
+        {"rate": 50.0, "protocols": ["http"], "max_dispatch_lag_ms": ANY_LAG, "capacity": wanted}
+    )
+    # More texts than are asked one at a time before.
+    texts = write_texts([*(f"text {number}" for number in range(60)), "!die"])
+    with (
+        fake_endpoint() as address,
+        pytest.raises(LoadTestError, match=r"does not answer any more.* The last load was 50 requests/s.*No capacity"),
+    ):
+        loadtests.find_capacity(bundle, address, load, tmp_path / "capacity", texts=texts)
+    assert not (tmp_path / "capacity").exists()
 
 
 @pytest.mark.integration

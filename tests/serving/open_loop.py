@@ -8,11 +8,13 @@ version's own bundle says otherwise.
 import asyncio
 import contextlib
 import itertools
+import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import grpc
@@ -52,7 +54,8 @@ class Outcome:
 class Load:
     """Requests at a constant rate, over both protocols in turn; `patience_s` is how long a caller tries again.
 
-    With no patience a caller takes the first outcome for what it is.
+    With no patience a caller takes the first outcome for what it is. `ca` is the authority's file where the endpoint
+    speaks TLS; each HTTP request then has a connection, and a handshake, of its own.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Load:
         rate: float = 40.0,
         patience_s: float = 0.0,
         protocols: Sequence[Protocol] = ("http", "grpc"),
+        ca: Path | None = None,
     ) -> None:
         self.outcomes: list[Outcome] = []
         self._address = address
@@ -72,6 +76,7 @@ class Load:
         self._rate = rate
         self._patience_s = patience_s
         self._protocols = protocols
+        self._ca = ca
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="open-loop load")
 
@@ -115,10 +120,12 @@ class Load:
         return "\n".join(f"{number:>6} {what}" for what, number in (ended + tried).most_common())
 
     async def _run(self) -> None:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        ca = str(self._ca) if self._ca is not None else None
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0 if ca else 20)
+        verify = ssl.create_default_context(cafile=ca) if ca else True
         async with (
-            httpx.AsyncClient(timeout=30, limits=limits) as http,
-            triton.InferenceServerClient(self._address) as rpc,
+            httpx.AsyncClient(timeout=30, limits=limits, verify=verify) as http,
+            triton.InferenceServerClient(self._address, ssl=ca is not None, root_certificates=ca) as rpc,
         ):
             started, tasks = time.monotonic(), set()
             for number in itertools.count():
@@ -146,7 +153,7 @@ class Load:
             await asyncio.sleep(_RETRY_S)
 
     async def _http(self, outcome: Outcome, client: httpx.AsyncClient) -> tuple[Kind, str]:
-        url = f"http://{self._address}/v2/models/{self._model}/infer"
+        url = f"{'http' if self._ca is None else 'https'}://{self._address}/v2/models/{self._model}/infer"
         try:
             response = await client.post(url, json=inference_body(outcome.text))
         except httpx.ConnectError as error:

@@ -267,6 +267,8 @@ def test_presidio_finds_what_our_patterns_do_not_know() -> None:
     assert masker.mask("钱包1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa请转账") == "钱包<WALLET>请转账"
     assert masker.mask("手机13800138000，a@b.com") == "手机<PHONE>，<EMAIL>"
     assert masker.mask("营收1,299.00元, 20230517 and 12.5%") == "营收1,299.00元, 20230517 and 12.5%"
+    # Eleven of these digits would be a number of Poland's.
+    assert masker.mask("订单号2023110513812345678已发货") == "订单号2023110513812345678已发货"
 
 
 def test_capture_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,6 +214,36 @@ def test_amounts_dates_and_times_are_masked_once_in_two_hundred_sentences_at_mos
     assert len(masked) <= 3, masked
 
 
+@settings(deadline=None, max_examples=200)
+@given(
+    identifier=st.one_of(resident_ids, mobiles),
+    before=st.sampled_from(["", "tel", "id", "ID", "x", "电话", "身份证", "找"]),
+    after=st.sampled_from(["", "ok", "abc", "Xyz", "请", "号", "转"]),
+)
+def test_words_of_any_script_right_beside_a_number_hide_nothing(identifier: str, before: str, after: str) -> None:
+    assert mask(f"{before}{identifier}{after}") in (f"{before}<ID>{after}", f"{before}<PHONE>{after}")
+
+
+@settings(deadline=None, max_examples=200)
+@given(identifier=st.one_of(resident_ids.filter(str.isdigit), mobiles), more=numbers("234567", 3), before=st.booleans())
+def test_a_part_of_a_longer_number_is_no_number_of_a_person(identifier: str, more: str, before: bool) -> None:
+    longer = f"{more}{identifier}" if before else f"{identifier}{more}"
+    # Some longer ones are cards, or old ids.
+    assert "<PHONE>" not in mask(f"order{longer}ok")
+    assert mask(f"order{longer}ok") in (f"order{longer}ok", "order<CARD>ok", "order<ID>ok")
+
+
+@pytest.mark.parametrize("digits", ["13812345678", "11010519491231002", "4111111111111111"])
+def test_a_hash_is_not_masked_for_the_digits_in_it(digits: str) -> None:
+    for length in (32, 40, 64):
+        rest = "deadbeef" * 8
+        digest = f"{rest[:9]}{digits}{rest}"[:length]
+        assert mask(f"sha {digest}, 好") == f"sha {digest}, 好"
+        assert mask(f"摘要{digest.upper()}。") == f"摘要{digest.upper()}。"
+    assert mask(f"api_key={digest}") == "api_key=<SECRET>"
+    assert mask("deadbeef 13812345678 cafe") == "deadbeef <PHONE> cafe"
+
+
 def test_a_mistyped_number_is_masked_after_a_word_that_says_what_it_is() -> None:
     assert mask("身份证号: 110105194912310021") == "身份证号: <NUMBER>"
     assert mask("my card number is 4111 1111 1111 1112.") == "my card number is <NUMBER>."

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from slipway.errors import ArtifactError, ServingError
 from slipway.recipe import Rollout, Serve
 from tests import tiny_variants
 from tests.serving.conftest import Owner, eventually, owners
+from tests.serving.frontdoor.authority import CertificateAuthority
 from tests.serving.open_loop import Load, answers
 from tests.serving.test_lifetime import STUB, TRITON
 from tests.tiny_bundle import CHECK_TEXTS, write_tiny_bundle
@@ -141,6 +143,33 @@ def test_keys_that_broke_hold_no_candidate_in_traffic(own: Own, versions: Versio
         assert promotion.wait(30) == 1
     with httpx.Client(base_url=f"http://{owner.address}/v2/models/tiny", headers={"x-api-key": key}) as client:
         assert {client.post("generate", json={"text": "good"}).json()["model_version"] for _ in range(10)} == {"1"}
+
+
+def test_a_certificate_is_renewed_while_a_canary_runs_and_no_request_is_lost(
+    own: Own, versions: Versions, tmp_path: Path
+) -> None:
+    authority = CertificateAuthority("authority")
+    certificate, private = authority.issue("server", tmp_path)
+    ca = authority.write(tmp_path / "ca.pem")
+    owner = own(tls={"certificate": str(certificate), "key": str(private)})
+
+    def served() -> str:
+        return ssl.get_server_certificate(("127.0.0.1", owner.port)).strip()
+
+    with Load(owner.address, "tiny", TEXTS, ca=ca) as load, promoting(owner, versions.newer, ENDLESS) as promotion:
+        assert eventually(lambda: load.answered_by(2) > 20), load.story()
+        assert served() == certificate.read_text().strip()
+        for _ in range(2):
+            # One file after the other: between the two they are no pair.
+            authority.issue("server", tmp_path)
+            assert eventually(lambda: served() == certificate.read_text().strip())
+        sent, seen = len(load.outcomes), load.answered_by(2)
+        assert eventually(lambda: load.answered_by(2) > seen + 20 and len(load.outcomes) > sent + 40), load.story()
+        assert "version 2: canary, 50 % of the requests" in status(endpoint_of(owner))
+        abort(endpoint_of(owner))
+        assert promotion.wait(30) == 1
+    assert load.count("answered") == len(load.outcomes), load.story()
+    assert load.wrong(versions.right) == []
 
 
 def test_a_shadow_gets_copies_and_answers_nobody(own: Own, versions: Versions) -> None:

@@ -3,6 +3,10 @@
 import csv
 import gzip
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,3 +169,27 @@ def test_a_packed_table_is_packed_again(tmp_path: Path) -> None:
     score_file(tmp_path / "in.csv.gz", tmp_path / "out.csv.gz", classify)
     with gzip.open(tmp_path / "out.csv.gz", "rt", encoding="utf-8") as stream:
         assert stream.read().splitlines()[1].startswith("abc,cba,")
+
+
+def test_what_a_killed_run_left_is_cleared_by_the_next_and_a_living_ones_stays(tmp_path: Path) -> None:
+    source, out = write_csv(tmp_path / "in.csv", [["text"], ["a"], ["b"]]), tmp_path / "out.csv"
+    killed = """
+import os, signal, sys
+from pathlib import Path
+from serving import Answer
+from serving.client import table_files
+
+table_files.CHUNK_ROWS = 1
+def classify(texts):
+    for text in texts:
+        yield Answer(text, 0.5, False, "1") if text == "a" else os.kill(os.getpid(), signal.SIGKILL)
+table_files.score_file(Path(sys.argv[1]), Path(sys.argv[2]), classify)
+"""
+    assert subprocess.run([sys.executable, "-c", killed, source, out], check=False).returncode == -signal.SIGKILL
+    [left] = tmp_path.glob(".out.csv.*")
+    living = tmp_path / f".out.csv.tmp-{os.getppid()}"
+    others = [tmp_path / ".out.csv.tmp-mine", tmp_path / f".other{left.name}"]
+    for file in (living, *others):
+        file.write_text("kept")
+    score_file(source, out, classify)
+    assert sorted(tmp_path.iterdir()) == sorted([source, out, living, *others])

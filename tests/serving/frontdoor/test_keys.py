@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from serving.frontdoor import credentials
-from serving.frontdoor.credentials import new_key, read_keys, revoke_key
+from serving.frontdoor.credentials import new_key, read_jwks, read_keys, revoke_key
 from serving.frontdoor.door import Auth
 from slipway.errors import ServingError
 from tests.serving.conftest import eventually
@@ -106,7 +106,9 @@ def test_an_id_is_given_once(tmp_path: Path) -> None:
         ({"scopes": ["write:tiny"]}, "not predict:MODEL or admin:MODEL"),
         ({"expires": "soon"}, "not a time"),
         ({"expires": "2030-01-01T00:00:00"}, "needs a time zone"),
-        ({"color": "red"}, "not a file of keys"),
+        ({"color": "red"}, "not a file of keys.*key 1 has 'color', which means nothing"),
+        ({"scopes": "predict:tiny"}, "not a file of keys.*key 1 has scopes that are no list of texts"),
+        ({"sha256": 7}, "not a file of keys.*key 1 has another sha256 than a text"),
     ],
 )
 def test_a_file_that_is_wrong_says_where(tmp_path: Path, row: dict[str, Any], why: str) -> None:
@@ -116,15 +118,52 @@ def test_a_file_that_is_wrong_says_where(tmp_path: Path, row: dict[str, Any], wh
         read_keys(tmp_path / "keys.json")
 
 
-@pytest.mark.integration
 @pytest.mark.unit
-@pytest.mark.parametrize("content", ["", "[]", '{"keys": [', "[" * 100_000], ids=["empty", "a list", "half", "endless"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"keys": [', "[" * 100_000, "{}", '{"keys": null}', '{"keys": ""}', '{"keys": {"id": "a"}}'],
+    ids=["empty", "a list", "half", "endless", "no keys", "null", "a text", "an object"],
+)
 def test_a_file_that_is_none_of_keys_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "keys.json").write_text(content)
     with pytest.raises(ServingError, match="not a file of keys"):
         read_keys(tmp_path / "keys.json")
 
 
+@pytest.mark.unit
+def test_a_mark_in_front_of_utf_8_is_read_over(tmp_path: Path) -> None:
+    kept, _ = new_key(tmp_path / "keys.json", "web", ["predict:tiny"])
+    marked = tmp_path / "marked.json"
+    marked.write_bytes(b"\xef\xbb\xbf" + (tmp_path / "keys.json").read_bytes())
+    assert read_keys(marked) == (kept,)
+    revoke_key(marked, "web")
+    assert read_keys(marked) == ()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ('{"keys": []}'.encode("utf-16"), "looks like UTF-16; save it as UTF-8."),
+        ('{"keys": []}'.encode("utf-16-le"), "looks like UTF-16; save it as UTF-8."),
+        (b'{"keys": [\n{"id": "caf\xe9"}]}', "is not UTF-8: line 2 has the byte 0xe9; save it as UTF-8."),
+        (b'{"keys": [\n{"id": }]}', "line 2 is not JSON."),
+    ],
+)
+@pytest.mark.parametrize("read", [read_keys, read_jwks])
+def test_what_is_wrong_with_a_file_of_credentials_is_one_line_of_our_own(
+    tmp_path: Path, read: Callable[[Path], object], content: bytes, why: str
+) -> None:
+    file = tmp_path / "credentials.json"
+    file.write_bytes(content)
+    with pytest.raises(ServingError) as refused:
+        read(file)
+    assert str(refused.value).startswith(str(file))
+    assert str(refused.value).endswith(why)
+    assert "codec" not in str(refused.value)
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["predictor", "administrator", "anywhere"])
 def test_a_key_with_the_scope_is_let_in(guarded: Guarded, name: str) -> None:
     key = guarded.keys[name]
@@ -165,6 +204,22 @@ def test_a_key_past_its_time_is_a_401(guarded: Guarded) -> None:
     headers = {"x-api-key": guarded.keys["expired"]}
     assert guarded.ask(headers).json() == {"error": "the API key has expired"}
     assert guarded.ask_grpc(headers) == "UNAUTHENTICATED: the API key has expired"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("expires", ["1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z"])
+def test_a_time_before_all_counting_is_past_and_not_never(guarded: Guarded, expires: str) -> None:
+    good = guarded.file.read_text()
+    rows = json.loads(good)["keys"]
+    try:
+        guarded.file.write_text(json.dumps({"keys": [{**row, "expires": expires} for row in rows]}))
+        guarded.door.write()
+        headers = {"x-api-key": guarded.keys["predictor"]}
+        assert eventually(lambda: guarded.ask(headers).text == '{"error":"the API key has expired"}\n')
+    finally:
+        guarded.file.write_text(good)
+        guarded.door.write()
+    assert eventually(lambda: guarded.ask(headers).status_code == 200)
 
 
 @pytest.mark.integration
@@ -232,6 +287,21 @@ def test_keys_come_and_go_while_it_runs(guarded: Guarded) -> None:
         guarded.door.write()
         assert eventually(lambda: client.post(INFER, json=BODY).status_code == 401)
         assert client.headers["x-api-key"] == key
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("content", ['{"keys": []}', '{"keys": {}}'])
+def test_a_file_without_a_key_lets_nobody_in(guarded: Guarded, content: str) -> None:
+    good = guarded.file.read_text()
+    with guarded.door.client(headers={"x-api-key": guarded.keys["predictor"]}) as client:
+        guarded.file.write_text(content)
+        guarded.door.write()
+        assert eventually(lambda: client.post(INFER, json=BODY).status_code == 401)
+        assert guarded.ask({}).status_code == 401
+        assert guarded.ask_grpc({"x-api-key": guarded.keys["predictor"]}).startswith("UNAUTHENTICATED")
+        guarded.file.write_text(good)
+        guarded.door.write()
+        assert eventually(lambda: client.post(INFER, json=BODY).status_code == 200)
 
 
 @pytest.mark.integration

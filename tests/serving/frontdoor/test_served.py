@@ -45,12 +45,14 @@ def test_a_file_of_keys_that_is_not_there_ends_the_start(repository: Path, tmp_p
         serving.start(repository, Serve(port=0, auth=Auth(keys=str(tmp_path / "missing.json"))))
 
 
-def test_keys_and_tls_of_a_recipe_hold_and_change_without_a_restart(repository: Path, tmp_path: Path) -> None:
+def test_keys_and_tls_of_a_recipe_hold_and_change_without_a_restart(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     authority = CertificateAuthority("authority")
     certificate, private = authority.issue("server", tmp_path)
     ca = authority.write(tmp_path / "ca.pem")
     keys = tmp_path / "keys.json"
-    first = new_key(keys, "first", ["predict:tiny"])[1]
+    keys.write_text('{"keys": []}')
     section = Serve(port=0, auth=Auth(keys=str(keys)), tls=Tls(certificate=str(certificate), key=str(private)))
     with (
         serving.start(repository, section) as endpoint,
@@ -61,7 +63,10 @@ def test_keys_and_tls_of_a_recipe_hold_and_change_without_a_restart(repository: 
             return client.post(INFER, json=inference_body("good"), headers={"x-api-key": key}).status_code
 
         assert endpoint.url.startswith("https://")
-        assert ask(first) == 200
+        assert ask("slw_wrong") == 401
+        assert "keys.json has no keys: nobody is let in by one" in " ".join(capsys.readouterr().err.split())
+        first = new_key(keys, "first", ["predict:tiny"])[1]
+        assert eventually(lambda: ask(first) == 200)
         assert ask("slw_wrong") == 401
         second = new_key(keys, "second", ["predict:tiny"])[1]
         assert eventually(lambda: ask(second) == 200)
@@ -70,3 +75,6 @@ def test_keys_and_tls_of_a_recipe_hold_and_change_without_a_restart(repository: 
         assert ask(second) == 200
         keys.write_text("{")
         assert ask(second) == 200
+        keys.write_text('{"keys": {}}')
+        assert eventually(lambda: ask(second) == 401)
+    assert "keys.json has no keys: nobody is let in by one" in " ".join(capsys.readouterr().err.split())

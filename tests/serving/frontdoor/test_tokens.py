@@ -130,6 +130,14 @@ def test_a_token_in_the_query_is_not_taken(guarded: Guarded) -> None:
     assert "an API key in x-api-key or as a bearer token, or a bearer token of https://issuer.test" in answer.text
 
 
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER"])
+def test_the_name_of_the_scheme_is_taken_in_any_case(guarded: Guarded, scheme: str) -> None:
+    with guarded.door.client(headers={"authorization": f"{scheme} {guarded.issuer.token()}"}) as client:
+        assert client.post(INFER, json=BODY).status_code == 200
+    with guarded.door.client(headers={"authorization": f"{scheme} {Issuer().token()}"}) as client:
+        assert client.post(INFER, json=BODY).status_code == 401
+
+
 def test_an_api_key_is_taken_as_well(guarded: Guarded) -> None:
     assert guarded.ask(guarded.key) == (200, "")
 
