@@ -15,8 +15,8 @@ In an ensemble, whose purpose it is, the encoder always batches: only requests o
 Declined: Triton's queue policy (`max_queue_size`, `default_timeout_microseconds`, `allow_timeout_override`). With any
 of them the batcher prepares no request before an instance is idle, and nobody wakes it when one becomes so: a request
 that came while all were busy waits for the next one, or half a second (`DynamicBatchScheduler::Enqueue`, in Triton
-2.51 as in the newest source). Of bursts of up to six callers 4 in 1,000 requests did, of one caller at one instance 13,
-and on one core every third; without a policy none (`benchmarks/serving/queue_policy.py`). So the front door bounds what
+2.51 as in the newest source). Of bursts of up to six callers 5 in 1,000 requests did, of one caller at one instance 11,
+and on one core 50 and more; without a policy none (`benchmarks/serving/queue_policy.py`). So the front door bounds what
 waits (`serving.frontdoor.overload`), and the model drops what nobody waits for any more (`serving.model.incoming`).
 """
 

@@ -338,6 +338,7 @@ def test_an_engine_that_is_not_installed_is_named(attention: Path) -> None:
 def test_ctrl_c_arrives_after_models_came_and_went(attention: Path, engine: Any) -> None:
     code = (
         "import signal, sys; from pathlib import Path\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from slipway.bundle import Target; from slipway.engines import open_session\n"
         "target = Target(model='', precision='fp32', engine=sys.argv[2])\n"
         "first, second = (open_session(Path(sys.argv[1]), target) for _ in range(2))\n"
