@@ -46,6 +46,7 @@ def ending(command: Callable[[], object]) -> int:  # noqa: PLR0911  # one return
     except SlipwayError as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
+        _forget_interrupt()
         return _fail("interrupted; nothing half-written was left behind.", EXIT_INTERRUPTED)
     except _Terminated:
         return _fail("terminated; nothing half-written was left behind.", 128 + signal.SIGTERM)
@@ -78,6 +79,15 @@ def _place_of(error: Exception) -> str:
 def _fail(message: str, code: int) -> int:
     complain(message)
     return code
+
+
+def _forget_interrupt() -> None:
+    """Let `python -m slipway` end with its exit code.
+
+    CPython remembers an interrupt that left the execution of a text (a dataclass was being made) and then, started
+    with `-m`, ends by SIGINT instead, whoever caught it meanwhile. Executing another text makes it forget.
+    """
+    exec("")  # noqa: S102
 
 
 @contextmanager

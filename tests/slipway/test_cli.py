@@ -228,3 +228,14 @@ def test_help_needs_no_heavy_library() -> None:
     # A serving machine has neither; a person who asks for help should not wait for them anywhere.
     code = "import sys, slipway.cli; sys.exit(bool({'torch', 'transformers', 'onnxruntime'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False, env=os.environ).returncode == 0
+
+
+def test_an_interrupt_while_a_text_is_executed_has_its_exit_code_too(tmp_path: Path) -> None:
+    # As when a library that is being imported makes a dataclass. CPython ended by SIGINT then, after our line.
+    (tmp_path / "interrupted.py").write_text(
+        "import sys; from slipway.cli_endings import ending\n"
+        "sys.exit(ending(lambda: exec('raise KeyboardInterrupt')))\n"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (130, 1), done.stderr
