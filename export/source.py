@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from export.graph import quietly, require_exportable
 from slipway.artifacts import Artifact, read_artifact
 from slipway.bundle import TOKENIZER
-from slipway.errors import ExportError
-from slipway.soundness import answer_problem, config_problem, first_line, tokenizer_problem
+from slipway.errors import ExportError, first_line
+from slipway.soundness import answer_problem, config_problem, tokenizer_problem
 from slipway.tasks import get_task
 
 FloatArray = npt.NDArray[np.float32]

@@ -63,3 +63,8 @@ class InvalidRunError(LoadTestError):
     """The load was driven, but its figures say nothing about the server."""
 
     exit_code = EXIT_INVALID_RUN
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library's error says, without a full stop; its type if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from slipway.artifacts import MANIFEST, Artifact, Manifest, plain_digest, read_artifact, require_destination
-from slipway.errors import ArtifactError, SlipwayError
+from slipway.errors import ArtifactError, SlipwayError, first_line
 from slipway.places import replacing
 
 _LARGEST_MANIFEST = 16 << 20
@@ -85,7 +85,7 @@ def _open(url: str) -> Any:
             retry_config={"max_retries": _TRIES, "retry_timeout": timedelta(minutes=2)},
         )
     except (ValueError, TypeError, _failure()) as error:
-        raise SlipwayError(f"{_place(url)} is no place that can be read: {_first_line(error)}") from error
+        raise SlipwayError(f"{_place(url)} is no place that can be read: {first_line(error)}.") from error
 
 
 def _get(store: Any, url: str, name: str, *, limit: int) -> bytes:
@@ -108,7 +108,7 @@ def _request(store: Any, url: str, name: str) -> Any:
 
 
 def _missed(url: str, name: str, error: Exception) -> SlipwayError:
-    return SlipwayError(f"{name} can't be had from {_place(url)}: {_first_line(error)}")
+    return SlipwayError(f"{name} can't be had from {_place(url)}: {first_line(error)}.")
 
 
 def _download(store: Any, url: str, name: str, target: Path, size: int, sha256: str) -> None:
@@ -143,7 +143,3 @@ def _failure() -> type[Exception]:
 def _place(url: str) -> str:
     """The URL without a query, in which credentials are handed over."""
     return url.partition("?")[0]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

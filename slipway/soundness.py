@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from slipway.errors import first_line
 from slipway.inputs import taken_by
 
 PRUNED = "slipway-pruned"
@@ -108,11 +109,6 @@ def answer_problem(tokenizer: Any, model: Any) -> str | None:
     except Exception as error:  # of any type: what a config's wrong value first leads to
         return f"the model can't answer a text: {building_problem(error)}"
     return None
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what `error` says, without a full stop; its type if it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 @contextlib.contextmanager

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from slipway.assets import fetch
-from slipway.errors import TrainingError
+from slipway.errors import TrainingError, first_line
 from slipway.inputs import inputs_of
 from slipway.recipe import Base
 from slipway.soundness import (
     answer_problem,
     building_problem,
     config_problem,
-    first_line,
     library_quiet,
     tokenizer_problem,
     weights_problem,

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
-from slipway.errors import DataError
+from slipway.errors import DataError, first_line
 from slipway.progress import progress
 from slipway.recipe import Data
 from training.table_columns import Columns, require_columns, wanted_columns
@@ -105,7 +105,7 @@ def read_parquet(files: tuple[Path, ...], section: Data) -> Columns:
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise DataError(f"{file.name} can't be read as Parquet: {_first_line(error)}.") from error
+            raise DataError(f"{file.name} can't be read as Parquet: {first_line(error)}.") from error
     return columns
 
 
@@ -262,7 +262,7 @@ def _text_of(file: Path) -> Iterator[IO[str]]:
     except UnicodeDecodeError as error:
         raise DataError(_not_utf8(file)) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{file.name} can't be unpacked as gzip: {_first_line(error)}.") from error
+        raise DataError(f"{file.name} can't be unpacked as gzip: {first_line(error)}.") from error
 
 
 def _bytes_of(file: Path) -> IO[bytes]:
@@ -325,7 +325,3 @@ _BEGINNINGS = {
     b"\xff\xfe": "UTF-16, not UTF-8. Convert it: iconv -f UTF-16 -t UTF-8.",
     b"\xfe\xff": "UTF-16, not UTF-8. Convert it: iconv -f UTF-16 -t UTF-8.",
 }
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

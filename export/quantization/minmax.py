@@ -14,7 +14,7 @@ from export.graph import quietly
 from export.quantization.embeddings import compress_tables
 from export.quantization.products import load_graph, products, weighted
 from export.quantization.ranges import Batch, require_texts
-from slipway.errors import ExportError
+from slipway.errors import ExportError, first_line
 
 TEXTS = 128
 """Calibration texts that are taken, at even steps."""
@@ -63,8 +63,7 @@ def quantize(model: Path, out: Path, calibration: Sequence[Batch], *, keep: Coll
         except OSError:
             raise
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ExportError(f"ONNX Runtime can't quantize {model}: {reason}") from error
+            raise ExportError(f"ONNX Runtime can't quantize {model}: {first_line(error)}") from error
         quantized = onnx.load(str(whole))
     compress_tables(quantized, 8)
     onnx.save(quantized, str(out))

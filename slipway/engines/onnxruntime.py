@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipway.bundle import Target
-from slipway.errors import ExportError
+from slipway.errors import ExportError, first_line
 
 DEFAULTS: dict[str, Any] = {"disabled_optimizers": ["SkipLayerNormFusion", "BiasGeluFusion"]}
 """Fields of a target for a transformer on this engine, unless a measurement says otherwise."""
@@ -101,5 +101,4 @@ def create(model: Path, target: Target, options: Any, providers: Sequence[Provid
     try:
         return opened(model, options, providers, target.disabled_optimizers)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ExportError(f"ONNX Runtime can't run {model}: {reason}") from error
+        raise ExportError(f"ONNX Runtime can't run {model}: {first_line(error)}") from error
