@@ -50,12 +50,14 @@ def ratio(larger: float | None, smaller: float | None) -> str:
     return f"{larger / smaller:.1f}"
 
 
-def resized(before: float | None, after: float | None) -> str:
-    """`90.9, 23.1` → `3.9× smaller`; `1.0, 1.2` → `1.2× larger`; `as large` if no digit tells them
-    apart; a dash if one is unknown."""
+def resized(before: float | None, after: float | None) -> tuple[str, str]:
+    """By which factor, and which way: `90.9, 23.1` → `3.9`, `smaller`; `1.0, 1.2` → `1.2`, `larger`.
+
+    The way is empty where no digit tells them apart (`1.0`), or one is unknown (a dash).
+    """
     larger = bool(before and after and after > before)
     factor = ratio(after, before) if larger else ratio(before, after)
-    return {DASH: DASH, "1.0": "as large"}.get(factor, f"{factor}× {'larger' if larger else 'smaller'}")
+    return factor, "" if factor in (DASH, "1.0") else "larger" if larger else "smaller"
 
 
 def rate(value: float) -> str:

@@ -97,10 +97,10 @@ def _compression_headline(compression: Compression) -> Headline:
     chosen, reference = compression.chosen, compression.reference
     if chosen is None:
         return Headline("missed", "No variant passed the gate", "The table below says what each of them lost by.")
-    size = formatting.resized(reference.bytes if reference else None, chosen.bytes)
+    times, faster = _pace(chosen.speedup)
     found = [
-        _pace(chosen.speedup) if chosen.latency_ms else "",
-        "" if size == formatting.DASH else size if "×" in size else f"{size} as dense",
+        f"{times}× {faster} than PyTorch" if chosen.latency_ms else "",
+        _size(reference.bytes if reference else None, chosen.bytes),
         f"{formatting.points(-chosen.loss_points)} points of {formatting.metric_name(chosen.metric)} on dev",
     ]
     sentence = (
@@ -110,8 +110,15 @@ def _compression_headline(compression: Compression) -> Headline:
     return Headline("met", "A variant passed the gate", sentence)
 
 
-def _pace(speedup: float) -> str:
-    return f"{speedup:.1f}× faster than PyTorch" if speedup >= 1 else f"{1 / speedup:.1f}× slower than PyTorch"
+def _pace(speedup: float) -> tuple[str, str]:
+    """How many times, and which way, beside PyTorch."""
+    return (f"{speedup:.1f}", "faster") if speedup >= 1 else (f"{1 / speedup:.1f}", "slower")
+
+
+def _size(dense: float | None, served: float | None, than: str = "") -> str:
+    """Of what is served beside the dense model; empty if one is unknown."""
+    factor, way = formatting.resized(dense, served)
+    return f"{factor}× {way}{than}" if way else "" if factor == formatting.DASH else "as large as dense"
 
 
 def _training_headline(training: Training) -> Headline:
@@ -155,13 +162,11 @@ def _size_tiles(evidence: Evidence) -> list[Tile]:
         dense = evidence.dense_bytes
         return [Tile("Model size", formatting.megabytes(dense), "MB", "dense, as trained")] if dense else []
     served, dense = evidence.compression.model_bytes, evidence.dense_bytes
-    size = formatting.resized(dense, served)
-    compared = f"{size} {'than' if '×' in size else 'as'} dense, {formatting.megabytes(dense)} MB"
+    compared = f"{_size(dense, served, ' than dense')}, {formatting.megabytes(dense)} MB"
     found = [Tile("Model size", formatting.megabytes(served), "MB", compared if dense else "as served")]
     chosen = evidence.compression.chosen
     if chosen and chosen.latency_ms:
         pace = f"{formatting.milliseconds(chosen.latency_ms.get('p50'))} ms, {chosen.name}"
-        faster = chosen.speedup >= 1
-        label, times = ("Faster", chosen.speedup) if faster else ("Slower", 1 / chosen.speedup)
-        found.append(Tile(f"{label} than PyTorch", f"{times:.1f}", "×", pace))
+        times, faster = _pace(chosen.speedup)
+        found.append(Tile(f"{faster.capitalize()} than PyTorch", times, "×", pace))
     return found

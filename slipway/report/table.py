@@ -21,8 +21,6 @@ from slipway.report.evidence import Evidence, Load, Quality
 _WIDTHS = (17, 9, 9, 9, 20)
 """Of the columns; with the space around them they fill 80."""
 
-_NO_FACTOR = {formatting.DASH: "-", "as large": "nothing"}
-
 _STYLES = {"met": "green", "missed": "bold red", "invalid": "bold yellow"}
 
 
@@ -82,8 +80,9 @@ def _add_quality(grid: Table, evidence: Evidence) -> None:
     grid.add_row("model size, MB", "", "", *sizes)
     if compression and compression.chosen:
         grid.add_row("variant", "", "", "dense", _in_lines(compression.chosen.name))
-        factor, _, changed = formatting.resized(evidence.dense_bytes, served).partition("× ")
-        grid.add_row(f"{changed or 'smaller'} by", "", "", "", f"{factor}x" if changed else _NO_FACTOR[factor])
+        factor, way = formatting.resized(evidence.dense_bytes, served)
+        by = f"{factor}x" if way else "-" if factor == formatting.DASH else "nothing"
+        grid.add_row(f"{way or 'smaller'} by", "", "", "", by)
 
 
 def _in_lines(name: str) -> str:
