@@ -174,6 +174,7 @@ class TestSeparated:
             ("text,label\na,x\n".encode("utf-32"), "is UTF-32"),
             ("text,label\n好,x\n差,y\n".encode("utf-16-le"), "is UTF-16LE"),
         ],
+        ids=["zip", "gzip", "utf-32", "utf-16-le"],  # bytes that hold a time would name the test after the clock
     )
     def test_what_is_no_text_at_all_is_recognised(self, tmp_path: Path, content: bytes, said: str) -> None:
         assert said in problem(csv_file(tmp_path, content))
