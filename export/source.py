@@ -19,11 +19,18 @@ from export.graph import quietly, require_exportable
 from slipway.artifacts import Artifact, read_artifact
 from slipway.bundle import TOKENIZER
 from slipway.errors import ExportError, first_line
+from slipway.inputs import taken_by
 from slipway.soundness import answer_problem, config_problem, tokenizer_problem
 from slipway.tasks import get_task
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+
+_LOOKED_AT = 8
+"""Texts of dev that are run again."""
+_SAME_LOGITS = 0.02
+"""Relative to the largest: other kernels, batches and processors differ by a thousandth at most, other weights by 1."""
+_SAME_METRIC = 1e-6
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,9 @@ class Source:
         labels = _labels(checkpoint)
         train, dev = (_rows(path, name, labels) for name in ("train", "dev"))
         dev_logits = _logits(path, "dev", len(dev.texts), len(labels))
-        _require_model(path)
-        return cls(
+        model, tokenizer = _opened(path)
+        _require_own_logits(path, model, tokenizer, dev.texts, dev_logits, max_tokens)
+        source = cls(
             checkpoint=checkpoint,
             task=task,
             labels=labels,
@@ -67,6 +75,8 @@ class Source:
             dev=dev,
             dev_logits=dev_logits,
         )
+        source._require_own_metrics()
+        return source
 
     @property
     def path(self) -> Path:
@@ -77,6 +87,17 @@ class Source:
     def dense_dev(self) -> dict[str, Any]:
         """Metrics of the dense model on dev."""
         return get_task(self.task).evaluate(self.dev_logits, self.dev.targets, self.labels)
+
+    def _require_own_metrics(self) -> None:
+        """Labels in another order leave weights and logits as they were, and make nonsense of what they say."""
+        for name, noted in self.checkpoint.manifest.metrics.items():
+            found = self.dense_dev.get(name.removeprefix("dev_")) if name.startswith("dev_") else None
+            if isinstance(found, float) and isinstance(noted, float) and abs(found - noted) > _SAME_METRIC:
+                raise ExportError(
+                    f"{self.path}: by the labels in config.json and data/dev.parquet the model has {found:.4f} as "
+                    f"{name}, but its manifest says {noted:.4f}. The labels are in another order, or dev is another "
+                    "split."
+                )
 
     def held_out(self) -> list[str]:
         """Texts that nothing may be learned from."""
@@ -127,8 +148,8 @@ def _require(path: Path, problem: str | None) -> None:
         raise ExportError(f"{path} can't be exported: {problem}.")
 
 
-def _require_model(path: Path) -> None:
-    """Raise `ExportError` if weights or tokenizer can't be opened, or don't belong together."""
+def _opened(path: Path) -> tuple[Any, Any]:
+    """The model and its tokenizer; raises `ExportError` if they can't be opened, or don't belong together."""
     from slipway.pruned import load_classifier
 
     model = load_classifier(path)
@@ -143,6 +164,25 @@ def _require_model(path: Path) -> None:
         raise ExportError(f"{path} has a tokenizer without a padding token; name one in its tokenizer_config.json.")
     _require(path, tokenizer_problem(tokenizer, model))
     _require(path, answer_problem(tokenizer, model))
+    return model, tokenizer
+
+
+def _require_own_logits(
+    path: Path, model: Any, tokenizer: Any, texts: list[str], logits: FloatArray, max_tokens: int
+) -> None:
+    """The reference has to be what these weights say, or every variant would be held against another model."""
+    import torch
+
+    for number in sorted({round(place) for place in np.linspace(0, len(texts) - 1, _LOOKED_AT)}):
+        tokens = tokenizer(texts[number], truncation=True, max_length=max_tokens, return_tensors="pt")
+        with torch.no_grad():
+            said = model(**taken_by(model, tokens)).logits[0].numpy()
+        apart = float(np.abs(said - logits[number]).max())
+        if apart > _SAME_LOGITS * max(1.0, float(np.abs(said).max())):
+            raise ExportError(
+                f"{path}: for text {number} of dev the weights give logits that are {apart:.2g} from those in "
+                "logits/dev.npy. The logits are of another model."
+            )
 
 
 def tokenizer_of(files: Path) -> Any:

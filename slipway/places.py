@@ -37,6 +37,13 @@ def require_folder(path: Path) -> None:
         raise ArtifactError(f"{path} can't be written: {folder} is not a folder. Choose another.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ArtifactError(f"{path} can't be written: {folder} is read-only. Choose another folder.")
+    try:  # a folder may allow it and yet take no files: /proc, a quota, a disk that went away
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} can't be written: {folder} takes no files ({error.strerror}). Choose another."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -49,10 +49,22 @@ def _type_problem(content: dict[str, Any]) -> str | None:
         return f"its config.json has the model_type {family!r}, and models of that type don't classify texts"
     if content.get("quantization_config"):
         return "its weights are quantized (quantization_config in its config.json); allowed are fp32, fp16 and bf16"
+    return _kind_problem(content, family, known)
+
+
+def _kind_problem(content: dict[str, Any], family: str, known: Any) -> str | None:
+    """Encoders and decoders classify texts; not both in one, and no encoder that reads as a decoder does."""
+    import transformers
+
     if content.get("is_encoder_decoder", known().is_encoder_decoder) is True:
         return (
             f"its config.json has the model_type {family!r}, an encoder with a decoder; allowed are encoders, such as "
             "bert, and decoders, such as gpt2"
+        )
+    if content.get("is_decoder") is True and known in transformers.MODEL_FOR_MASKED_LM_MAPPING:
+        return (
+            f"its config.json has is_decoder: true, so that no token of this {family} would see those after it; set it "
+            "to false"
         )
     return None
 

@@ -6,6 +6,7 @@ server tokenizes with the same `tokenizer.json`, in Rust and without transformer
 A base may be a pruned checkpoint (`slipway.pruned`): its small layers are fine-tuned as they are.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from slipway.assets import fetch
 from slipway.errors import TrainingError, first_line
 from slipway.inputs import inputs_of
+from slipway.progress import say
 from slipway.recipe import Base
 from slipway.soundness import (
     answer_problem,
@@ -23,6 +25,9 @@ from slipway.soundness import (
     weights_problem,
 )
 from slipway.tasks import get_task
+
+_LAYER = re.compile(r"^.*?\b(?:layers?|h)\.\d+")
+"""The beginning of a weight's name that says of which layer it is: `encoder.layer.3`, `model.layers.3`, `h.3`."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ def load_base(base: Base, task: str, labels: list[str], max_tokens: int, *, seed
     except Exception as error:  # of any type: what a config's wrong value first leads to
         raise TrainingError(f"base.model {base.model} can't be loaded: {building_problem(error)}.") from error
     _require_encoder(base, model, {*info["missing_keys"], *info["mismatched_keys"]})
+    _say_what_is_left_out(base, model, info["unexpected_keys"])
     if not tokenizer.is_fast:
         raise TrainingError(
             f"base.model {base.model} has only a slow tokenizer; serving needs a tokenizer.json (a fast one)."
@@ -141,3 +147,11 @@ def _require_encoder(base: Base, model: Any, lost: set[str]) -> None:
             f"missing or not of the size that it says, the first is {missing[0]}; config.json and weights don't belong "
             "together."
         )
+
+
+def _say_what_is_left_out(base: Base, model: Any, unexpected: list[str]) -> None:
+    """Whole layers of the file may be left out on purpose; a head for another task always is, and is not said."""
+    left_out = {match[0] for name in unexpected if (match := _LAYER.search(name))}
+    if left_out:
+        kept = model.config.num_hidden_layers
+        say(f"Base {base.model}: its config.json has {kept} layers; {len(left_out)} more in its weights are left out")

@@ -26,6 +26,7 @@ def altered(checkpoint: Artifact, out: Path, change: Callable[[Path], object]) -
     with write_artifact(out, "checkpoint", name=manifest.name, inputs="other", recipe=manifest.recipe) as draft:
         shutil.copytree(checkpoint.path, draft.path, dirs_exist_ok=True)
         (draft.path / "manifest.json").unlink()
+        draft.metrics.update(manifest.metrics)
         change(draft.path)
     return out
 
@@ -104,6 +105,11 @@ DAMAGES = {
         with_values("config.json", id2label={"0": "bad", "1": "good", "2": "fair"}),
         "and the model 3 labels",
     ),
+    "config, labels in another order": (
+        with_values("config.json", id2label={"0": "good", "1": "bad"}),
+        "The labels are in another order",
+    ),
+    "config, a decoder": (with_values("config.json", is_decoder=True), "has is_decoder: true"),
     "config, fewer layers": (with_values("config.json", num_hidden_layers=1), "isn't the classifier that its config"),
     "weights, zero bytes": (holding("model.safetensors", b""), "no whole safetensors file"),
     "weights, a tensor less": (with_weights(lambda weights: weights.pop(DENSE)), f"have no {DENSE}"),
@@ -131,6 +137,10 @@ DAMAGES = {
         r"layer\.0\.output\.dense\.bias have values that are not finite",
     ),
     "logits, another shape": (with_logits(np.zeros((3, 2), np.float32)), r"has the shape \(3, 2\)"),
+    "logits, of another model": (
+        lambda path: np.save(path / "logits" / "dev.npy", -np.load(path / "logits" / "dev.npy")),
+        r"for text 0 of dev the weights give logits that are .* The logits are of another model",
+    ),
     "logits, not finite": (with_logits(np.full((40, 2), np.nan, np.float32)), "not finite"),
     "train, a text that is none": (
         with_rows("train", ["great", None], ["good", "bad"]),

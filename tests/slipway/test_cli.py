@@ -183,6 +183,12 @@ def test_a_read_only_place_is_refused_before_the_work(workshop: Path, small_disk
     assert "Data:" not in result.stderr
 
 
+def test_a_place_that_takes_no_files_is_refused_before_the_work(workshop: Path) -> None:
+    result = slipway("train", workshop / "tiny.yaml", "--out", "/proc/checkpoint")
+    assert_one_line(result, "/proc/checkpoint can't be written: /proc takes no files")
+    assert "Data:" not in result.stderr
+
+
 @pytest.mark.slow
 def test_a_full_disk(tiny_recipe: Path, small_disk: Path) -> None:
     result = slipway("train", tiny_recipe, "--out", small_disk / "checkpoint")

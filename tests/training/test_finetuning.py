@@ -274,6 +274,7 @@ def changed_config(folder: Path, **values: Any) -> None:
         ({"num_attention_heads": 0}, "no model can be built with"),
         ({"layer_norm_eps": "small"}, "can't answer a text"),
         ({"quantization_config": {"quant_method": "gptq"}}, "are quantized"),
+        ({"is_decoder": True}, "has is_decoder: true, so that no token of this bert"),
     ],
 )
 def test_a_config_that_fits_no_model_or_not_these_weights_is_refused_in_one_line(
@@ -284,6 +285,17 @@ def test_a_config_that_fits_no_model_or_not_these_weights_is_refused_in_one_line
     with pytest.raises(TrainingError, match=said) as caught:
         load_base(Base(model=f"file:{folder}"), "sequence-classification", ["bad", "good"], 32, seed=0)
     assert "\n" not in str(caught.value)
+
+
+def test_layers_of_the_weights_that_the_config_leaves_out_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_tiny_base(tmp_path / "base")
+    load_base(Base(model=f"file:{folder}"), "sequence-classification", ["bad", "good"], 32, seed=0)
+    assert "left out" not in capsys.readouterr().err
+    changed_config(folder, num_hidden_layers=1)
+    load_base(Base(model=f"file:{folder}"), "sequence-classification", ["bad", "good"], 32, seed=0)
+    assert "its config.json has 1 layers; 1 more in its weights are left out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
