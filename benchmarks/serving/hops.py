@@ -29,7 +29,7 @@ from benchmarks.serving.asking import Asker
 from benchmarks.serving.processes import cpu_s, triton_address
 from benchmarks.serving.undisturbed import Watch
 from slipway.bundle import EXPECTED, Bundle
-from slipway.recipe import Serve
+from slipway.recipe import Limits, Serve
 
 CONCURRENCY = (1, 8, 32)
 REQUESTS = 500
@@ -43,14 +43,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--slo-ms", type=float, default=2000.0, help="objective; so long that no caller is refused")
     parser.add_argument("--disturbed", type=float, default=0.05, help="share of the cores that others may take")
     parser.add_argument("--patience", type=float, default=600.0, help="seconds in all to wait for moments like that")
     options = parser.parse_args()
     bundle = Bundle.open(options.bundle)
     texts = drawn(pq.read_table(bundle.path / EXPECTED)["text"].to_pylist(), options.rows)
     with tempfile.TemporaryDirectory() as directory:
-        repository = serving.write_repository(bundle, Path(directory) / "repository", Serve())
-        with serving.start(repository.path, Serve(port=0)) as endpoint:
+        section = Serve(port=0, limits=Limits(slo_ms=options.slo_ms))
+        repository = serving.write_repository(bundle, Path(directory) / "repository", section)
+        with serving.start(repository.path, section) as endpoint:
             watch = Watch(options.disturbed, options.patience)
             runs = measure(bundle, endpoint, texts, options, watch)
             about = endpoint.describe()
