@@ -13,9 +13,8 @@ the verdict says.
 
 **Which one wins.** Of those that pass, the fastest at the shape that decides; within 5 % of it, which two runs would
 not rank alike, the smallest of those that are within a standard error of the one that loses least; within 5 % of its
-size, the one that loses least. Where a latency or a
-size is the limit the search is turned round: of those that keep it, the best metric; within one standard error of that,
-the fastest.
+size, the one that loses least. Where a latency or a size is the limit the search is turned round: of those that keep
+it, the best metric; within one standard error of that, the fastest.
 """
 
 from dataclasses import dataclass
@@ -165,15 +164,26 @@ def _best(passing: list[Variant], section: Export) -> Variant:
         return variant.loss_points, _pace(variant), variant.name
 
     if _is_turned_round(section):
-        top = min(passing, key=by_loss)
-        alike = [each for each in passing if each.loss_points <= top.loss_points + (top.loss_error or 0.0)]
-        return min(alike, key=lambda variant: (_pace(variant), variant.name))
+        good = _as_good_as(min(passing, key=by_loss), passing)
+        return min(good, key=lambda variant: (_pace(variant), variant.name))
     fastest = min(_pace(variant) for variant in passing)
     fast = [each for each in passing if _pace(each) <= fastest * _EQUALLY_FAST]
-    top = min(fast, key=by_loss)
-    good = [each for each in fast if each.loss_points <= top.loss_points + (top.loss_error or 0.0)]
+    good = _as_good_as(min(fast, key=by_loss), fast)
     smallest = min(each.bytes for each in good)
     return min((each for each in good if each.bytes <= smallest * _EQUALLY_LARGE), key=by_loss)
+
+
+def _as_good_as(top: Variant, variants: list[Variant]) -> list[Variant]:
+    """Those that lose at most a standard error more than `top`.
+
+    Errors are of losses against the dense model. `top` may be that model in fp32, whose loss is 0 without an error, so
+    the larger of the two counts.
+    """
+    return [
+        each
+        for each in variants
+        if each.loss_points <= top.loss_points + max(top.loss_error or 0.0, each.loss_error or 0.0)
+    ]
 
 
 def _why(best: Variant, section: Export) -> str:

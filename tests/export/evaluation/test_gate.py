@@ -188,6 +188,15 @@ def test_a_size_turns_the_search_round_and_among_equals_the_fastest_is_taken() -
     assert chosen_of(variants, Export(max_size_mb=8.0, min_agreement=0.0)) == "smaller"
 
 
+def test_the_dense_model_has_no_error_and_one_that_loses_no_more_than_its_own_is_as_good() -> None:
+    variants = [
+        variant("dense", loss_points=0.0, loss_error=0.0, latency_ms=latency(4.9)),
+        variant("int8", loss_points=0.1, loss_error=0.4, latency_ms=latency(1.5)),
+        variant("worse", loss_points=0.5, loss_error=0.4, latency_ms=latency(1.0)),
+    ]
+    assert chosen_of(variants, Export(max_latency_ms=5.0, at="1x32", min_agreement=0.0)) == "int8"
+
+
 def test_what_was_not_measured_can_promise_no_latency() -> None:
     unmeasured = variant(latency_ms={}, speedup=1.0)
     assert judge(unmeasured, SECTION).passed
