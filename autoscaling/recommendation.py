@@ -7,14 +7,15 @@ the documentation leaves out decides at the edges:
   cent before the ratio is taken;
 - a pod without a metric counts as exactly at the target when scaling down and as idle when scaling up; a pending pod
   counts as idle when scaling up; either only if it doesn't turn the direction round;
-- a ready pod is one that has a metric, for anything but CPU: whether it passes its readiness probe is not asked.
+- a ready pod is one that has a metric, for anything but CPU: whether it passes its readiness probe is not asked;
+- what the metrics have of a pod that isn't listed (any more) counts in an average as if it were.
 
 Source: https://github.com/kubernetes/kubernetes/tree/master/pkg/controller/podautoscaler (Apache-2.0).
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _MAX_INT32 = 2**31 - 1
 
@@ -37,7 +38,7 @@ class Tolerances:
 
 @dataclass(frozen=True)
 class Pod:
-    """What the controller knows of a pod; one that has failed or ended is not to be given."""
+    """What the controller knows of a pod; one that has failed counts like one that is being deleted and doesn't run."""
 
     name: str
     running: bool
@@ -119,6 +120,10 @@ Metric = PodsMetric | Utilization | ExternalAverage | ExternalValue
 def replicas_for(metric: Metric, pods: Sequence[Pod], current: int, tolerances: Tolerances, now_s: float) -> int:
     """Replicas that `metric` asks for; raises `MetricError` if it can't say."""
     staying = [pod for pod in pods if not pod.deleting]
+    if isinstance(metric, PodsMetric | Utilization):
+        leaving = {pod.name for pod in pods if pod.deleting}
+        kept = {name: sample for name, sample in metric.samples.items() if name not in leaving}
+        metric = replace(metric, samples=kept)
     match metric:
         case PodsMetric():
             return _for_pods(metric, staying, current, tolerances, now_s)
@@ -143,28 +148,29 @@ def _for_pods(metric: PodsMetric, pods: Sequence[Pod], current: int, tolerances:
     def ratio(of: Mapping[str, int]) -> float:
         return sum(of.values()) // len(of) / metric.target_milli
 
-    values = _values(metric.samples, pods, groups.unready)
-    return _settle(ratio, values, groups, dict.fromkeys(groups.missing, metric.target_milli), current, tolerances)
+    at_target = dict.fromkeys(groups.missing, metric.target_milli)
+    return _settle(ratio, _values(metric.samples, groups), groups, at_target, current, tolerances)
 
 
 def _for_utilization(
     metric: Utilization, pods: Sequence[Pod], current: int, tolerances: Tolerances, now_s: float
 ) -> int:
     groups = _group(pods, metric.samples, metric.readiness, now_s)
-    requests = metric.requests_milli
-    unasked = sorted(pod.name for pod in pods if pod.name not in requests)
+    unasked = sorted(pod.name for pod in pods if pod.name not in metric.requests_milli)
     if unasked:
         raise MetricError(f"{unasked[0]} requests nothing of the resource")
+    requests = {pod.name: metric.requests_milli[pod.name] for pod in pods}
 
     def ratio(of: Mapping[str, int]) -> float:
-        requested = sum(requests[name] for name in of)
+        known = [name for name in of if name in requests]
+        requested = sum(requests[name] for name in known)
         if not requested:
             raise MetricError("no metrics for pods that request something")
-        return sum(of.values()) * 100 // requested / metric.target_percent
+        return sum(of[name] for name in known) * 100 // requested / metric.target_percent
 
     percent = max(100, metric.target_percent)
     fallback = {name: requests[name] * percent // 100 for name in groups.missing}
-    return _settle(ratio, _values(metric.samples, pods, groups.unready), groups, fallback, current, tolerances)
+    return _settle(ratio, _values(metric.samples, groups), groups, fallback, current, tolerances)
 
 
 def _group(pods: Sequence[Pod], samples: Mapping[str, Sample], readiness: CpuReadiness | None, now_s: float) -> _Groups:
@@ -237,9 +243,8 @@ def _require_pods(pods: Sequence[Pod]) -> None:
         raise MetricError("there are no pods")
 
 
-def _values(samples: Mapping[str, Sample], pods: Sequence[Pod], unready: frozenset[str]) -> dict[str, int]:
-    names = {pod.name for pod in pods} - unready
-    return {name: sample.milli for name, sample in samples.items() if name in names}
+def _values(samples: Mapping[str, Sample], groups: _Groups) -> dict[str, int]:
+    return {name: sample.milli for name, sample in samples.items() if name not in groups.unready}
 
 
 def _int32(count: int) -> int:

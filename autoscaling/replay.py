@@ -8,8 +8,8 @@ a JSON object a line for each sync of the controller, in order:
     at        seconds, of any clock
     replicas  what the workload is set to; without it, what was decided at the line before
     pods      names, or objects with name, running, ready, deleting, started and became_ready (seconds of `at`; long ago
-              unless told, where a pod that isn't ready never was); without it, those that the metrics name, and more up
-              to the replicas, all ready
+              unless told, where a pod that isn't ready never was; a pod that failed counts as deleting, not running);
+              without it, those that the metrics name, and more up to the replicas, all ready
     metrics   by the metric's name (a resource's, `cpu`; of one container, `CONTAINER/cpu`): a mapping of pods to
               quantities, or one quantity (each pod's; External: the total; Object: the value). A pod or metric that is
               left out or null could not be had. Instead of a pod's quantity, an object with value, at and window: when

@@ -96,6 +96,13 @@ def test_without_a_metric_of_any_pod_there_is_no_answer() -> None:
         wanted(metric(10, target=10), [])
 
 
+def test_a_metric_of_a_pod_that_is_gone_still_counts_in_the_average() -> None:
+    # (10 + 10 + 40) / 3 is twice the target, of the two pods that are there.
+    assert wanted(metric(10, 10, 40, target=10), pods(2)) == 4
+    leaving = [*pods(2), Pod("p2", running=True, ready=True, deleting=True)]
+    assert wanted(metric(10, 10, 40, target=10), leaving, current=2) == 2
+
+
 def cpu(*milli: int, percent: int, at_s: float = LATE) -> Utilization:
     found = {f"p{number}": Sample(value, at_s) for number, value in enumerate(milli)}
     return Utilization(found, {f"p{number}": 1000 for number in range(9)}, percent)
@@ -126,6 +133,14 @@ def test_a_sample_from_before_a_young_pod_was_ready_is_not_taken() -> None:
 def test_a_silent_pod_counts_as_fully_used_on_the_way_down() -> None:
     # 10 % of 50 %, with a third pod at 100 %: 40 %, so 3 pods at 0.8 make 3.
     assert wanted(cpu(100, 100, percent=50), pods(3)) == 3
+
+
+def test_a_metric_of_a_pod_that_is_gone_is_in_no_share_but_among_the_pods() -> None:
+    # The two that are there use 60 % of 30 %; with a silent third 40 %, of which the controller makes 4/3 x 4.
+    there = [*pods(2), Pod("silent", running=True, ready=True)]
+    found = {"p0": Sample(600), "p1": Sample(600), "gone": Sample(9000)}
+    assert wanted(Utilization(found, dict.fromkeys(["p0", "p1", "silent"], 1000), 30), there) == 6
+    assert wanted(Utilization(found, dict.fromkeys(["p0", "p1"], 1000), 30), there[:2]) == 4
 
 
 def test_an_external_total_is_divided_by_the_pods_that_are_there() -> None:
