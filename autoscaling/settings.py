@@ -4,9 +4,11 @@ autoscaling:
   minReplicas: 2
   maxReplicas: 20
   targets: {inFlight: 4, queueMs: 10}      # averages per pod; the larger demand decides; null: what suits, or none
-  behavior:                                 # as in autoscaling/v2; what is left out has the API's defaults
+  behavior:                                 # as in autoscaling/v2; null: the API's defaults
     scaleUp: {stabilizationWindowSeconds: 0, policies: [{type: Percent, value: 100, periodSeconds: 30}]}
     scaleDown: {stabilizationWindowSeconds: 300, policies: [{type: Percent, value: 25, periodSeconds: 60}]}
+
+What is left out is the chart's: mappings are merged with its own and lists replace its own, as Helm does it.
 """
 
 from pathlib import Path
@@ -112,41 +114,60 @@ def defaults(instances: int) -> AutoscalingValues:
     )
 
 
-def _targets(given: dict[str, Any], usual: AutoscalingValues, instances: int) -> dict[str, Any]:
-    """With the chart's meaning of null: what suits the instances, or no such signal."""
-    suits: dict[str, Any] = {str(name): value for name, value in usual.targets.items()}
-    named = {name: suits.get(name) if value is None else value for name, value in given.items()}
-    found = {name: value for name, value in (suits | named).items() if value is not None}
+def _suiting(values: dict[str, Any], instances: int) -> dict[str, float]:
+    """What the chart scales by where the values say nothing, with a GPU's duty under its own name."""
+    hardware, serve = str(values.get("hardware") or "cpu"), values.get("serve")
+    on_gpu = (values.get("modelConfig") or ("cpu" if hardware in ("cpu", "own") else "gpu")) == "gpu"
+    layout = serve.get("layout") if isinstance(serve, dict) else None
+    # A GPU needs more at a time, for its batches.
+    found = {"inFlight": (16.0 if on_gpu else 2.0) * instances}
+    if (layout or ("ensemble" if on_gpu else "fused")) == "fused":
+        return found | {"busyInstances": BUSY * instances}
+    return found | {"gpuDuty": BUSY} if on_gpu and not hardware.startswith("mig-") else found
+
+
+def _targets(given: dict[str, Any], suits: dict[str, float], instances: int) -> dict[str, Any]:
+    """With the chart's meaning of null: what suits, or no such signal."""
+    found = suits | {name: value for name, value in given.items() if value is not None}
     duty = found.pop("gpuDuty", None)
     if isinstance(duty, int | float):
         # A GPU works while an instance on it does.
-        found["busyInstances"] = min(found["busyInstances"], duty * instances)
+        found["busyInstances"] = min(found.get("busyInstances", instances), duty * instances)
     return found
 
 
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """As Helm puts values over a chart's own; a null takes away what is there."""
+    found = dict(base)
+    for name, value in over.items():
+        both = isinstance(value, dict) and isinstance(found.get(name), dict)
+        found[name] = _merged(found[name], value) if both else value
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def read_values(path: Path | None, instances: int) -> AutoscalingValues:
-    """The settings under `autoscaling` of a values file; `defaults` without one or for what it leaves out.
+    """The settings under `autoscaling` of a values file, over the chart's own.
 
     Raises `SlipwayError` that names the key.
     """
     if path is None:
         return defaults(instances)
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SlipwayError(f"{path} can't be read as values: {error}") from error
-    given = (found or {}).get("autoscaling", {}) if isinstance(found, dict) or found is None else None
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise SlipwayError(f"{path} can't be read as values: {' '.join(str(error).split())}") from error
+    given = found.get("autoscaling", {}) if isinstance(found, dict) else None
     if not isinstance(given, dict):
         raise SlipwayError(f"{path}: autoscaling must be a mapping.")
-    usual = defaults(instances)
     kept = {name: value for name, value in given.items() if name in AutoscalingValues.model_fields}
     keda = given.get("keda")
     if isinstance(keda, dict) and "cooldownPeriod" in keda:
         kept["cooldownPeriod"] = keda["cooldownPeriod"]
-    if isinstance(kept.get("targets"), dict):
-        kept["targets"] = _targets(kept["targets"], usual, instances)
+    targets = given.get("targets", {})
+    kept["targets"] = _targets(targets, _suiting(found, instances), instances) if isinstance(targets, dict) else targets
+    usual = defaults(instances).model_dump(exclude={"targets"})
     try:
-        return AutoscalingValues.model_validate(usual.model_dump() | kept)
+        return AutoscalingValues.model_validate(_merged(usual, kept))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in ("autoscaling", *first["loc"]))

@@ -127,6 +127,7 @@ def test_values_that_are_left_out_are_the_charts(tmp_path: Path) -> None:
         ("autoscaling: {behavior: {scaleUp: {policies: []}}}", "policies"),
         ("autoscaling: 3", "mapping"),
         ("autoscaling: {", "can't be read"),
+        ("a: 1\n---\nb: 2", "can't be read as values: [^\\n]+$"),
     ],
 )
 def test_values_that_can_not_be_are_named(text: str, words: str, tmp_path: Path) -> None:

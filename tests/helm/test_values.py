@@ -13,10 +13,13 @@ import jsonschema
 import pytest
 import yaml
 
+from autoscaling.manifest import Scaler
+from autoscaling.policies import ByMetrics
 from autoscaling.settings import read_values
+from autoscaling.traffic import constant
 from deployment.schema import values_schema
 from tests.helm.cases import EVERYTHING, MATRIX, MINIMAL
-from tests.helm.rendering import CHART, merged, render_chart
+from tests.helm.rendering import CHART, Render, merged, of_kind, render_chart
 
 pytestmark = [pytest.mark.unit]
 
@@ -109,6 +112,44 @@ def test_every_key_has_a_comment_of_its_own() -> None:
         if not any(text.lstrip().startswith("# --") for text in above):
             bare.append(line.strip())
     assert bare == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"autoscaling": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 600}}}},
+        {"autoscaling": {"behavior": {"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}]}}}},
+        {"autoscaling": {"behavior": {"scaleUp": None, "scaleDown": {"policies": None, "selectPolicy": None}}}},
+        {"autoscaling": {"targets": {"inFlight": 7, "busyInstances": None}}},
+        {"serve": {"layout": "ensemble"}},
+        {"hardware": "mig-1g.10gb"},
+        {"hardware": "nvidia-l4", "serve": {"layout": "fused"}},
+    ],
+)
+def test_a_plan_decides_by_what_the_chart_renders(values: dict[str, Any], render: Render, tmp_path: Path) -> None:
+    values = merged({"instances": 2, "autoscaling": {"type": "hpa"}}, values)
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    planned = read_values(file, instances=2)
+    (tmp_path / "hpa.yaml").write_text(
+        yaml.safe_dump(of_kind(render(values), "HorizontalPodAutoscaler")), encoding="utf-8"
+    )
+    rendered = Scaler.read(tmp_path / "hpa.yaml")
+    policy = planned.policy(constant(1.0, 60))
+    assert isinstance(policy, ByMetrics)
+    assert policy.autoscaler.behavior == rendered.behavior
+    assert {f"slipway_{name}": round(1000 * value) for name, value in policy.targets.items()} == {
+        target.name: target.milli for target in rendered.targets
+    }
+
+
+def test_a_plan_takes_a_gpus_duty_for_its_busy_instances(tmp_path: Path) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text("hardware: nvidia-l4", encoding="utf-8")
+    assert read_values(file, instances=2).targets == {"inFlight": 32.0, "busyInstances": 1.4}
+    file.write_text("hardware: nvidia-l4\nautoscaling: {targets: {gpuDuty: 0.5}}", encoding="utf-8")
+    assert read_values(file, instances=2).targets == {"inFlight": 32.0, "busyInstances": 1.0}
 
 
 def test_the_plan_reads_the_charts_own_values() -> None:
