@@ -22,6 +22,9 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
+_MOST_LOAD = 4.0
+"""Of what saturates a replica: its queue is full all the time then, and of what comes beyond that all is refused."""
+
 
 @dataclass(frozen=True)
 class Service:
@@ -88,7 +91,8 @@ class Replicas:
         """`seconds` under `rate` requests/s, spread over the replicas at random."""
         service = self._service
         count = len(self)
-        offered = self._rng.poisson(rate * seconds / count, count)
+        each = max(1.0, rate / count / (_MOST_LOAD * service.saturation_rate))
+        offered = self._rng.poisson(rate / each * seconds / count, count)
         most = max(int(offered.max()), 1)
         real = np.arange(most) < offered[:, None]
         # Arrivals are sorted uniform times; what is beyond a replica's count does no work, at the end of the step.
@@ -101,8 +105,8 @@ class Replicas:
         after = np.minimum(bound_s, before[:, -1] + work[:, -1])
         self._work_s = np.maximum(0.0, after - (seconds - times[:, -1]))
         return Step(
-            offered=offered.astype(np.float64),
-            refused=offered - taken.sum(axis=1),
+            offered=offered * each,
+            refused=offered * each - taken.sum(axis=1),
             wait_s=(before * taken).sum(axis=1),
             busy_s=(own_s * taken).sum(axis=1),
             latencies_s=(before + own_s)[real] + service.overhead_ms / 1e3,

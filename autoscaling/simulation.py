@@ -2,7 +2,7 @@
 
 Time goes in steps of a few seconds; within a step every request is simulated (`autoscaling.queueing`), so waiting times
 are real distributions. Where that would be more than some millions, a sample of the replicas stands for the others:
-requests are spread at random, so replicas of one service are alike. A million requests/s cost as much as a thousand.
+requests are spread at random, so replicas of one service are alike. What a million requests/s cost is their replicas.
 """
 
 from collections import defaultdict

@@ -16,8 +16,9 @@ import numpy as np
 from autoscaling.traffic import Traffic, constant, diurnal, ramp, recorded, spike
 from slipway.errors import DataError, SlipwayError
 
-_SHAPE = re.compile(r"([a-z]+):([0-9.e]+?)(?:\.\.([0-9.e]+))?")
+_SHAPE = re.compile(r"(constant|ramp|spike|diurnal|[a-z]+(?=:[0-9.e]+$)):(.+?)(?:\.\.(.+))?")
 _MOST_SECONDS = 7 * 86_400
+_MOST_RATE = 1e7
 
 
 def parse_traffic(text: str, duration_s: int) -> Traffic:
@@ -32,6 +33,8 @@ def parse_traffic(text: str, duration_s: int) -> Traffic:
         rates = [float(rate) for rate in (low, high) if rate is not None]
     except ValueError:
         raise SlipwayError(f"--traffic {text}: the rates must be numbers, as in ramp:200..5000.") from None
+    if not all(0 <= rate <= _MOST_RATE for rate in rates):
+        raise SlipwayError(f"--traffic {text}: rates from 0 to {_MOST_RATE:,.0f} requests/s can be planned for.")
     if name == "constant" and len(rates) == 1:
         return constant(rates[0], duration_s)
     shapes: dict[str, Callable[[float, float, int], Traffic]] = {"ramp": ramp, "spike": spike, "diurnal": diurnal}
@@ -60,13 +63,13 @@ def _read(path: Path) -> Traffic:
             times = column.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy() / 1e6
         else:
             times = column.cast(pa.float64()).to_numpy()
-        traffic = recorded(np.asarray(times), name=path.name)
+        seconds = float(np.ptp(times)) if len(times) else 0.0
+        if seconds >= _MOST_SECONDS:
+            raise SlipwayError(
+                f"--traffic {path}: {seconds / 86_400:.6g} days are too long; up to a week can be planned."
+            )
+        return recorded(np.asarray(times), name=path.name)
     except (pa.ArrowException, ValueError, IndexError) as error:
         raise SlipwayError(
             f"--traffic {path}: its first column must be times, in seconds or as ISO timestamps: {error}"
         ) from error
-    if len(traffic) > _MOST_SECONDS:
-        raise SlipwayError(
-            f"--traffic {path}: {len(traffic) / 86_400:.1f} days are too long; up to a week can be planned."
-        )
-    return traffic

@@ -105,6 +105,27 @@ def test_a_table_without_times_is_named(tmp_path: Path) -> None:
         parse_traffic(str(tmp_path / "words.csv"), 60)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("constant:1e400", "rates from 0 to 10,000,000"),
+        ("constant:-5", "rates from 0 to"),
+        ("ramp:1..nan", "rates from 0 to"),
+        ("spike:1..many", "must be numbers"),
+        ("diurnal:5", "is no traffic; allowed"),
+    ],
+)
+def test_a_shape_with_rates_that_can_not_be_says_which_can(text: str, words: str) -> None:
+    with pytest.raises(SlipwayError, match=words):
+        parse_traffic(text, 60)
+
+
+def test_arrivals_that_are_years_apart_are_refused_before_their_seconds_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "mixed.csv").write_text("at\n0\n1e30\n", encoding="utf-8")
+    with pytest.raises(SlipwayError, match="days are too long"):
+        parse_traffic(str(tmp_path / "mixed.csv"), 60)
+
+
 # Values
 
 

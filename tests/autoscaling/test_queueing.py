@@ -54,6 +54,17 @@ def test_twice_what_a_replica_can_do_is_refused_by_half() -> None:
     assert step.busy_s == pytest.approx(60.0, rel=0.01)
 
 
+@pytest.mark.parametrize("load", [10.0, 1e9])
+def test_what_is_far_beyond_a_replica_is_refused_without_being_simulated(load: float) -> None:
+    service = Service(10.0, variation=0.0, overhead_ms=0.0, max_in_flight=5)
+    replicas = Replicas(service, np.random.default_rng(0))
+    replicas.resize(3)
+    step = replicas.step(3 * load * service.saturation_rate, 60.0)
+    assert step.offered.sum() == pytest.approx(3 * load * service.saturation_rate * 60.0, rel=0.02)
+    assert (step.offered - step.refused).sum() == pytest.approx(3 * 60.0 * service.saturation_rate, rel=0.01)
+    assert len(step.weights) < 100_000
+
+
 def test_no_request_waits_longer_than_the_bound_allows() -> None:
     service = Service(10.0, instances=2, variation=0.0, overhead_ms=1.0, max_in_flight=8)
     replicas = Replicas(service, np.random.default_rng(0))
