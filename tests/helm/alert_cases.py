@@ -89,6 +89,14 @@ def availability() -> Iterator[Case]:
     yield Case(
         alert, False, {answers(2): "0+0.02x70", answers(5): "0x60 1x10"}, "70m", PAGE, because="one of two at night"
     )
+    yield Case(
+        alert,
+        False,
+        {answers(2): "0x2 1 2x60", answers(5): "0x2 1x60"},
+        "25m",
+        SLOW_PAGE,
+        because="one of three at first",
+    )
     yield Case(alert, True, {**fine, grpc(14): each(30)}, "70m", PAGE, because="UNAVAILABLE over gRPC")
     yield Case(alert, False, {**fine, grpc(3): each(30), grpc(8): each(30)}, "70m", PAGE, because="gRPC's 4xx")
     yield Case(alert, True, {**fine, BLOCKED: each(30)}, "70m", PAGE, because="gRPC refused by overload")

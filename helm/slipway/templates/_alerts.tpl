@@ -24,7 +24,7 @@ for somebody to get up, or `warning`, for the next working day. `{{ "{{ $value }
   expr: |-
     slipway:failures:ratio_rate5m{ {{- $id }}} > 0.05
     and
-    avg_over_time(slipway:failures:rate5m{ {{- $id }}}[15m]) * 900 >= {{ .Values.alerts.minBadRequests }}
+    {{ include "slipway.slo.bad" (dict "root" . "record" "failures" "window" "15m") }} >= {{ .Values.alerts.minBadRequests }}
   summary: More than one request in twenty fails
   description: >-
     {{ "{{ $value | humanizePercentage }}" }} of the requests of the last five minutes were answered with a server error, refused because

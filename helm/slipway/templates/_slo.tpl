@@ -26,9 +26,13 @@ deployment: {{ include "slipway.fullname" . }}
 namespace="{{ .Release.Namespace }}",deployment="{{ include "slipway.fullname" . }}"
 {{- end -}}
 
-{{/* Windows of the burn rates below, in seconds. */}}
-{{- define "slipway.slo.windows" -}}
-{"5m": 300, "30m": 1800, "1h": 3600, "2h": 7200, "6h": 21600, "1d": 86400, "3d": 259200}
+{{/*
+Requests that went wrong in a window: a recorded rate times the time between its samples, which the last five minutes tell. Its mean times
+the window would make hundreds of the one that failed after an installation. (dict "root" $ "record" "window").
+*/}}
+{{- define "slipway.slo.bad" -}}
+{{- $series := printf "slipway:%s:rate5m{%s}" .record (include "slipway.recorded" .root) -}}
+sum_over_time({{ $series }}[{{ .window }}]) * 300 / count_over_time({{ $series }}[5m])
 {{- end -}}
 
 {{/*
@@ -120,7 +124,6 @@ more than all) is held to nine requests of ten. (dict "root" $ "alert" "record" 
 */}}
 {{- define "slipway.slo.burn" -}}
 {{- $id := include "slipway.recorded" .root -}}
-{{- $seconds := include "slipway.slo.windows" . | fromJson -}}
 {{- range $burn := list
   (dict "factor" 14.4 "long" "1h" "short" "5m" "for" "2m" "severity" "critical")
   (dict "factor" 6.0 "long" "6h" "short" "30m" "for" "15m" "severity" "critical")
@@ -137,7 +140,7 @@ more than all) is held to nine requests of ten. (dict "root" $ "alert" "record" 
     and
     slipway:{{ $.record }}:ratio_rate{{ $burn.short }}{ {{- $id }}} > {{ $limit }}
     and
-    avg_over_time(slipway:{{ $.record }}:rate5m{ {{- $id }}}[{{ $burn.long }}]) * {{ index $seconds $burn.long | int }} >= {{ $.root.Values.alerts.minBadRequests }}
+    {{ include "slipway.slo.bad" (dict "root" $.root "record" $.record "window" $burn.long) }} >= {{ $.root.Values.alerts.minBadRequests }}
   summary: {{ $.summary }}
   description: >-
     {{ $.description }} over {{ $burn.long }}, at most {{ subf 100 (float64 $.percent) }}% are promised
