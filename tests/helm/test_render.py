@@ -305,6 +305,25 @@ def test_on_a_gpu_its_duty_stands_for_busy_instances(render: Render) -> None:
     assert targets == {"slipway_gpu_duty": "700m", "slipway_in_flight": "32000m"}
 
 
+@pytest.mark.parametrize(
+    ("scaling", "kind", "within"),
+    [
+        ("hpa", "HorizontalPodAutoscaler", ()),
+        ("keda", "ScaledObject", ("advanced", "horizontalPodAutoscalerConfig")),
+    ],
+)
+def test_a_tolerance_is_a_quantity_of_kubernetes_that_know_it(
+    scaling: str, kind: str, within: tuple[str, ...], render: Render
+) -> None:
+    values = {"autoscaling": SCALING[scaling] | {"behavior": {"scaleUp": {"tolerance": 0.05}}}}
+    spec = of_kind(render(values), kind)["spec"]
+    for key in within:
+        spec = spec[key]
+    assert spec["behavior"]["scaleUp"]["tolerance"] == "0.05"
+    with pytest.raises(RefusedError, match=r"scaleUp\.tolerance needs Kubernetes 1\.33"):
+        render(values, "1.32.0")
+
+
 def test_who_scales_owns_the_replicas(render: Render) -> None:
     assert of_kind(render(), "Deployment")["spec"]["replicas"] == 2
     for scaling in ("hpa", "keda"):

@@ -32,6 +32,13 @@ flight must be enough for batches.
 {{- printf "%dm" (max 1 (int (round (mulf 1000.0 (float64 .)) 0))) -}}
 {{- end -}}
 
+{{/* A tolerance is a quantity, which KEDA's schema takes as text only. */}}
 {{- define "slipway.behavior" -}}
-{{- toYaml .Values.autoscaling.behavior -}}
+{{- $behavior := deepCopy .Values.autoscaling.behavior -}}
+{{- range $rules := $behavior -}}
+{{- if hasKey ($rules | default dict) "tolerance" -}}
+{{- $_ := set $rules "tolerance" (toString $rules.tolerance) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $behavior -}}
 {{- end -}}

@@ -74,6 +74,11 @@
 {{- if and (eq (int $scaling.minReplicas) 0) (or (ne $scaling.type "keda") (not $scaling.keda.activationQuery)) -}}
 {{- $wrong = append $wrong "autoscaling.minReplicas 0 needs autoscaling.type keda and keda.activationQuery: with no pod there is no metric of its own to start from." -}}
 {{- end -}}
+{{- range $direction, $rules := $scaling.behavior -}}
+{{- if and (hasKey ($rules | default dict) "tolerance") (semverCompare "<1.33.0-0" $kube) -}}
+{{- $wrong = append $wrong (printf "autoscaling.behavior.%s.tolerance needs Kubernetes 1.33 (feature gate HPAConfigurableTolerance, on since 1.35); this is %s." $direction $kube) -}}
+{{- end -}}
+{{- end -}}
 {{- if and (eq $scaling.type "keda") (not $scaling.keda.prometheus) -}}
 {{- $wrong = append $wrong "autoscaling.keda.prometheus is needed for autoscaling.type keda." -}}
 {{- end -}}
