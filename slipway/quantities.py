@@ -30,6 +30,17 @@ class Quantity(click.ParamType[float]):
         return number
 
 
+class Within(click.FloatRange):
+    """A number in a range, which neither NaN nor infinity is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; fails with the range."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
 class Milliseconds(Quantity):
     """A latency."""
 

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from slipway.quantities import Megabytes, Milliseconds, Quantity, Seconds
+from slipway.quantities import Megabytes, Milliseconds, Quantity, Seconds, Within
 
 pytestmark = pytest.mark.unit
 
@@ -28,3 +28,10 @@ def test_a_number_with_a_unit_is_read(kind: Quantity, text: str, value: float) -
 def test_anything_else_is_refused_with_the_units_that_there_are(text: str) -> None:
     with pytest.raises(click.BadParameter, match="us, ms, s"):
         Milliseconds().convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "many"])
+def test_a_range_has_neither_nan_nor_infinity(text: str) -> None:
+    assert Within(0).convert("2.5", None, None) == 2.5
+    with pytest.raises(click.BadParameter):
+        Within(0).convert(text, None, None)
