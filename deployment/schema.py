@@ -23,7 +23,14 @@ OWNED = ("host", "port", "instances", "target", "auth", "tls", "observe", "gpu")
 _LOADTEST_OWNED = ("workers",)
 _DIGEST = "^(sha256:[0-9a-f]{64})?$"
 _SUBDOMAIN = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
-_CRON = "[-0-9A-Za-z*,/?]+"
+_CRON = (
+    "[0-5]?[0-9]",
+    "([01]?[0-9]|2[0-3])",
+    "(0?[1-9]|[12][0-9]|3[01])",
+    "(0?[1-9]|1[0-2]|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))",
+    "([0-6]|(?i:sun|mon|tue|wed|thu|fri|sat))",
+)
+"""Values of the five fields: minute, hour, day, month, day of the week, of which 7 is none here."""
 _WORD = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 """Value of a label, or its key without a prefix."""
 
@@ -342,7 +349,9 @@ def _key() -> Schema:
 def _schedule() -> Schema:
     """Of a CronJob, which refuses a time zone in it."""
     names = "yearly|annually|monthly|weekly|daily|midnight|hourly"
-    return _text(pattern=f"^(@({names})|@every [0-9hms]+|{_CRON}( +{_CRON}){{4}})$")
+    parts = [f"([*?]|{value}(-{value})?)(/[1-9][0-9]*)?" for value in _CRON]
+    fields = " +".join(f"{part}(,{part})*" for part in parts)
+    return _text(pattern=f"^(@({names})|@every [0-9hms]+|{fields})$")
 
 
 def _one_of(*words: str) -> Schema:

@@ -265,6 +265,10 @@ REFUSED: dict[str, tuple[Values, str]] = {
         {"loadtest": {"capacity": {"schedule": "every night"}}},
         "at '/loadtest/capacity/schedule'",
     ),
+    "a schedule at no time": (
+        {"loadtest": {"capacity": {"schedule": "61 25 * * *"}}},
+        "at '/loadtest/capacity/schedule'",
+    ),
     "a schedule with a time zone": (
         {"loadtest": {"capacity": {"schedule": "TZ=UTC 0 3 * * *"}}},
         "at '/loadtest/capacity/schedule'",

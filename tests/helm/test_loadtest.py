@@ -289,7 +289,7 @@ def test_without_anything_asked_for_there_is_the_test_alone(rendered: Rendered) 
     assert not any(is_loadtest(each) for each in rendered({**LEAST, "loadtest": {"test": {"enabled": False}}}))
 
 
-@pytest.mark.parametrize("schedule", ["@daily", "*/30 1-5 * * MON-FRI", "0 3 ? * 1,3"])
+@pytest.mark.parametrize("schedule", ["@daily", "*/30 1-5 * * MON-FRI", "0 3 ? * 1,3", "59 23 31 Dec 0"])
 def test_what_cron_reads_is_a_schedule(schedule: str, rendered: Rendered) -> None:
     values = {**EVERYTHING, "loadtest": {**EVERYTHING["loadtest"], "capacity": {"enabled": True, "schedule": schedule}}}
     jobs = [each for each in rendered(values) if each["kind"] == "CronJob"]
