@@ -15,7 +15,7 @@ Source: https://github.com/kubernetes/kubernetes/tree/master/pkg/controller/poda
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 _MAX_INT32 = 2**31 - 1
 
@@ -119,18 +119,13 @@ Metric = PodsMetric | Utilization | ExternalAverage | ExternalValue
 
 def replicas_for(metric: Metric, pods: Sequence[Pod], current: int, tolerances: Tolerances, now_s: float) -> int:
     """Replicas that `metric` asks for; raises `MetricError` if it can't say."""
-    staying = [pod for pod in pods if not pod.deleting]
-    if isinstance(metric, PodsMetric | Utilization):
-        leaving = {pod.name for pod in pods if pod.deleting}
-        kept = {name: sample for name, sample in metric.samples.items() if name not in leaving}
-        metric = replace(metric, samples=kept)
     match metric:
         case PodsMetric():
-            return _for_pods(metric, staying, current, tolerances, now_s)
+            return _for_pods(metric, pods, current, tolerances, now_s)
         case Utilization():
-            return _for_utilization(metric, staying, current, tolerances, now_s)
+            return _for_utilization(metric, pods, current, tolerances, now_s)
         case ExternalAverage():
-            return _for_external_average(metric, len(staying), tolerances)
+            return _for_external_average(metric, sum(not pod.deleting for pod in pods), tolerances)
         case ExternalValue():
             return _for_external_value(metric, pods, current, tolerances)
 
@@ -140,6 +135,8 @@ class _Groups:
     ready: int
     unready: frozenset[str]
     missing: frozenset[str]
+    ignored: frozenset[str]
+    """Being deleted."""
 
 
 def _for_pods(metric: PodsMetric, pods: Sequence[Pod], current: int, tolerances: Tolerances, now_s: float) -> int:
@@ -156,10 +153,11 @@ def _for_utilization(
     metric: Utilization, pods: Sequence[Pod], current: int, tolerances: Tolerances, now_s: float
 ) -> int:
     groups = _group(pods, metric.samples, metric.readiness, now_s)
-    unasked = sorted(pod.name for pod in pods if pod.name not in metric.requests_milli)
+    names = {pod.name for pod in pods} - groups.ignored
+    unasked = sorted(names - metric.requests_milli.keys())
     if unasked:
         raise MetricError(f"{unasked[0]} requests nothing of the resource")
-    requests = {pod.name: metric.requests_milli[pod.name] for pod in pods}
+    requests = {name: metric.requests_milli[name] for name in names}
 
     def ratio(of: Mapping[str, int]) -> float:
         known = [name for name in of if name in requests]
@@ -175,16 +173,19 @@ def _for_utilization(
 
 def _group(pods: Sequence[Pod], samples: Mapping[str, Sample], readiness: CpuReadiness | None, now_s: float) -> _Groups:
     _require_pods(pods)
-    unready, missing = set(), set()
+    unready, missing, ignored = set(), set(), set()
     for pod in pods:
         sample = samples.get(pod.name)
-        if not pod.running:
+        if pod.deleting:
+            ignored.add(pod.name)
+        elif not pod.running:
             unready.add(pod.name)
         elif sample is None:
             missing.add(pod.name)
         elif readiness is not None and not readiness.counts(pod, sample, now_s):
             unready.add(pod.name)
-    return _Groups(len(pods) - len(unready) - len(missing), frozenset(unready), frozenset(missing))
+    ready = len(pods) - len(unready) - len(missing) - len(ignored)
+    return _Groups(ready, frozenset(unready), frozenset(missing), frozenset(ignored))
 
 
 def _settle(
@@ -244,7 +245,8 @@ def _require_pods(pods: Sequence[Pod]) -> None:
 
 
 def _values(samples: Mapping[str, Sample], groups: _Groups) -> dict[str, int]:
-    return {name: sample.milli for name, sample in samples.items() if name not in groups.unready}
+    apart = groups.unready | groups.ignored
+    return {name: sample.milli for name, sample in samples.items() if name not in apart}
 
 
 def _int32(count: int) -> int:

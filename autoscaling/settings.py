@@ -101,7 +101,7 @@ def defaults(instances: int) -> AutoscalingValues:
     workload while its queues are short; requests in flight tell how much is missing when they are not.
     """
     return AutoscalingValues(
-        targets={"busyInstances": BUSY * instances, "inFlight": 2.0 * instances},
+        targets=_suiting({}, instances),
         behavior=BehaviorValues(
             scaleUp=RuleValues(
                 policies=[

@@ -16,7 +16,14 @@ import numpy as np
 from autoscaling.traffic import Traffic, constant, diurnal, ramp, recorded, spike
 from slipway.errors import DataError, SlipwayError
 
-_SHAPE = re.compile(r"(constant|ramp|spike|diurnal|[a-z]+(?=:[0-9.e]+$)):(.+?)(?:\.\.(.+))?")
+_SHAPES: dict[str, tuple[Callable[..., Traffic], int]] = {
+    "constant": (constant, 1),
+    "ramp": (ramp, 2),
+    "spike": (spike, 2),
+    "diurnal": (diurnal, 2),
+}
+"""By name: what makes it, of how many rates and a duration."""
+_WRITTEN = re.compile(r"([a-z]+):(.+)")
 _MOST_SECONDS = 7 * 86_400
 _MOST_RATE = 1e7
 
@@ -25,25 +32,23 @@ def parse_traffic(text: str, duration_s: int) -> Traffic:
     """The traffic that `text` says; raises `SlipwayError` with what is allowed."""
     if not 0 < duration_s <= _MOST_SECONDS:
         raise SlipwayError(f"a traffic of {duration_s} s can't be planned for; up to a week can.")
-    match = _SHAPE.fullmatch(text)
-    if match is None:
+    written = _WRITTEN.fullmatch(text)
+    if written is None or Path(text).exists():
         return _read(Path(text))
-    name, low, high = match.groups()
+    given = written[2].split("..")
+    make, wanted = _SHAPES.get(written[1], (constant, 0))
+    if len(given) != wanted:
+        raise SlipwayError(
+            f"--traffic {text} is no traffic; allowed: constant:RATE, ramp:FROM..TO, spike:BASE..PEAK, "
+            "diurnal:LOW..HIGH, or a file of recorded arrival times."
+        )
     try:
-        rates = [float(rate) for rate in (low, high) if rate is not None]
+        rates = [float(rate) for rate in given]
     except ValueError:
         raise SlipwayError(f"--traffic {text}: the rates must be numbers, as in ramp:200..5000.") from None
     if not all(0 <= rate <= _MOST_RATE for rate in rates):
         raise SlipwayError(f"--traffic {text}: rates from 0 to {_MOST_RATE:,.0f} requests/s can be planned for.")
-    if name == "constant" and len(rates) == 1:
-        return constant(rates[0], duration_s)
-    shapes: dict[str, Callable[[float, float, int], Traffic]] = {"ramp": ramp, "spike": spike, "diurnal": diurnal}
-    if len(rates) == 2 and name in shapes:
-        return shapes[name](rates[0], rates[1], duration_s)
-    raise SlipwayError(
-        f"--traffic {text} is no traffic; allowed: constant:RATE, ramp:FROM..TO, spike:BASE..PEAK, diurnal:LOW..HIGH, "
-        "or a file of recorded arrival times."
-    )
+    return make(*rates, duration_s)
 
 
 def _read(path: Path) -> Traffic:

@@ -29,7 +29,7 @@ IntArray = npt.NDArray[np.int64]
 _LOOKED_AT = 8
 """Texts of dev that are run again."""
 _SAME_LOGITS = 0.02
-"""Relative to the largest: other kernels, batches and processors differ by a thousandth at most, other weights by 1."""
+"""Relative to the largest logit. Sums in another order explain about 1e-5 in fp32 and some thousandths in TF32."""
 _SAME_METRIC = 1e-6
 
 

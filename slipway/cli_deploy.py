@@ -9,7 +9,7 @@ import click
 
 from slipway.errors import EXIT_SLO_MISSED, SlipwayError
 from slipway.progress import progress, say
-from slipway.quantities import Milliseconds, Seconds, Within
+from slipway.quantities import FiniteRange, Milliseconds, Seconds
 
 _FILE = click.Path(path_type=Path)
 _OF_CONTROLLER = "The controller's flag --horizontal-pod-autoscaler-…"
@@ -39,7 +39,7 @@ def deploy() -> None:
 @click.option("--instances", type=click.IntRange(1), help="Model instances of a replica.")
 @click.option(
     "--variation",
-    type=Within(0, 10),
+    type=FiniteRange(0, 10),
     default=0.5,
     show_default=True,
     help="Standard deviation of the service time over its mean.",
@@ -54,7 +54,7 @@ def deploy() -> None:
 @click.option("--slo", "slo_ms", type=Milliseconds(), help="Latency that the objective is about.")
 @click.option(
     "--percent",
-    type=Within(50, 100, max_open=True),
+    type=FiniteRange(50, 100, max_open=True),
     default=99.0,
     show_default=True,
     help="Of all requests that must be within it.",
@@ -70,7 +70,7 @@ def deploy() -> None:
     help="From its start to its first answer; 20s unless told.",
 )
 @click.option("--values", type=_FILE, help="YAML file with the chart's values; the chart's own defaults without.")
-@click.option("--price", type=Within(0), help="Of a replica for an hour.")
+@click.option("--price", type=FiniteRange(0), help="Of a replica for an hour.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of the arrivals.")
 @click.option("--out", type=_FILE, help="Folder for plan.json and plan.svg.")
 def plan(**options: Any) -> int:
@@ -158,7 +158,7 @@ def _write(out: Path, made: Any) -> None:
 @deploy.command()
 @click.argument("hpa", type=_FILE)
 @click.argument("trace", type=_FILE)
-@click.option("--tolerance", type=Within(0), default=0.1, show_default=True, help=_OF_CONTROLLER)
+@click.option("--tolerance", type=FiniteRange(0), default=0.1, show_default=True, help=_OF_CONTROLLER)
 @click.option("--downscale-stabilization", type=Seconds(), default="5m", show_default=True, help=_OF_CONTROLLER)
 @click.option("--cpu-initialization-period", type=Seconds(), default="5m", show_default=True, help=_OF_CONTROLLER)
 @click.option("--initial-readiness-delay", type=Seconds(), default="30s", show_default=True, help=_OF_CONTROLLER)
@@ -196,10 +196,10 @@ def replay(hpa: Path, trace: Path, **flags: float) -> int:
     help="Capacity of one replica (slipway loadtest --capacity), or a verdict.",
 )
 @click.option("--hardware", help="As the chart has it: cpu, nvidia-l4, …; the bundle's target unless told.")
-@click.option("--peak", type=Within(0, min_open=True), help="Requests/s at most: sets maxReplicas.")
+@click.option("--peak", type=FiniteRange(0, min_open=True), help="Requests/s at most: sets maxReplicas.")
 @click.option(
     "--usual",
-    type=Within(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="Requests/s usually: sets minReplicas and, without a peak, twice as many as maxReplicas.",
 )
 @click.option("--instances", type=click.IntRange(1), help="Model instances of what was measured, if it doesn't say.")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from slipway.errors import ArtifactError
 
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _SIGNS_OF_A_FULL_DISK = ("No space left on device", "PytorchStreamWriter failed writing", ". unexpected pos ")
 
 
@@ -35,15 +36,12 @@ def require_folder(path: Path) -> None:
     folder = next(parent for parent in path.parents if parent.exists())
     if not folder.is_dir():
         raise ArtifactError(f"{path} can't be written: {folder} is not a folder. Choose another.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ArtifactError(f"{path} can't be written: {folder} is read-only. Choose another folder.")
-    try:  # a folder may allow it and yet take no files: /proc, a quota, a disk that went away
+    try:  # tried, not asked: permissions allow root to write into /proc, which takes no files
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ArtifactError(
-            f"{path} can't be written: {folder} takes no files ({error.strerror}). Choose another."
-        ) from error
+        reason = "is read-only" if error.errno in _READ_ONLY else f"takes no files ({error.strerror})"
+        raise ArtifactError(f"{path} can't be written: {folder} {reason}. Choose another folder.") from error
 
 
 @contextlib.contextmanager

@@ -30,14 +30,14 @@ class Quantity(click.ParamType[float]):
         return number
 
 
-class Within(click.FloatRange):
-    """A number in a range, which neither NaN nor infinity is."""
+class FiniteRange(click.FloatRange):
+    """A number in a range, which neither NaN nor infinity is; click takes NaN for one in every range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number; fails with the range."""
+        """The number; fails if it is none, not finite or out of the range."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value!r} is not a number in the range {self._describe_range()}.", param, ctx)
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
         return number
 
 

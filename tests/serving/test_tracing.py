@@ -209,7 +209,9 @@ def test_grpc_requests_are_traced_as_well_with_or_without_tritons_part(
 
     assert eventually(lambda: all(is_whole(trace) for trace in traces))
     # Triton reads the header of a few gRPC calls past its end, and leaves them out.
-    assert sum("bank-triton/InferRequest" in collector.of_trace(trace) for trace in traces) > len(traces) / 2
+    assert eventually(
+        lambda: sum("bank-triton/InferRequest" in collector.of_trace(trace) for trace in traces) > len(traces) / 2
+    )
 
 
 def executed(*requests: Request, refused: Request | None = None) -> Executed:

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from slipway.quantities import Megabytes, Milliseconds, Quantity, Seconds, Within
+from slipway.quantities import FiniteRange, Megabytes, Milliseconds, Quantity, Seconds
 
 pytestmark = pytest.mark.unit
 
@@ -32,6 +32,6 @@ def test_anything_else_is_refused_with_the_units_that_there_are(text: str) -> No
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-1", "many"])
 def test_a_range_has_neither_nan_nor_infinity(text: str) -> None:
-    assert Within(0).convert("2.5", None, None) == 2.5
+    assert FiniteRange(0).convert("2.5", None, None) == 2.5
     with pytest.raises(click.BadParameter):
-        Within(0).convert(text, None, None)
+        FiniteRange(0).convert(text, None, None)
